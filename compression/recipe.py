@@ -1,0 +1,61 @@
+"""Recipe: ordered steps, each one of the registered techniques."""
+
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+import compression.techniques  # noqa: F401  loading the folder fills the registry
+from compression.errors import FieldError
+from compression.inspection import DatasetInspection, ModelInspection
+from compression.technique import REGISTRY, Need, Promise, Technique
+
+if TYPE_CHECKING:
+    Step = Technique
+else:
+    Step = Annotated[reduce(or_, REGISTRY.values()), Field(discriminator="technique")]
+
+
+class Recipe(BaseModel):
+    """What is to be done, and from when on the result counts as a failure."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: tuple[Step, ...] = Field(min_length=1, max_length=16)
+    max_metric_drop: float = Field(
+        default=0.01, ge=0, le=1, description="largest loss of the task metric (0.01 = one point) that still counts as met"
+    )
+    min_agreement: float = Field(
+        default=0.9, ge=0, le=1, description="without labels: smallest share of samples decided as by the original"
+    )
+
+    @property
+    def promises(self) -> frozenset[Promise]:
+        return frozenset().union(*(step.promises for step in self.steps))
+
+    def check(self, model: ModelInspection, data: DatasetInspection | None) -> list[FieldError]:
+        """Every reason why these steps cannot run, in this order, on such a model and data; empty if they can."""
+        errors: list[FieldError] = []
+        for index, step in enumerate(self.steps):
+            reasons = [step.check(model), *(_unmet(need, data) for need in sorted(step.needs))]
+            errors += [FieldError(f"/recipe/steps/{index}", f"{step.technique}: {why}") for why in reasons if why]
+            model = model.model_copy(update={"traits": model.traits | step.adds})
+        return errors
+
+
+def _unmet(need: Need, data: DatasetInspection | None) -> str | None:
+    if data is None:
+        return f"needs a data set ({need.value}); name one in dataset_id"
+    match need:
+        case Need.CALIBRATION:
+            return None if data.splits.get("calibration") else "the data set has no samples to calibrate with"
+        case Need.LABELS:
+            return None if data.labelled else "needs labels and the data set has none"
+        case Need.TRAINING:
+            return None if data.splits.get("train") else "needs a train split and the data set has none"
+
+
+def canonical(step: Technique) -> dict[str, Any]:
+    """The step as JSON with every default written out: what is stored and what cache keys are made of."""
+    return step.model_dump(mode="json")
