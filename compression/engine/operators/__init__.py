@@ -1,0 +1,45 @@
+"""The operators the engine runs: importing the families fills the table."""
+
+from compression.engine.operators import (
+    activation,
+    arithmetic,
+    attention,
+    control,
+    convolution,
+    creation,
+    indexing,
+    linear,
+    losses,
+    normalization,
+    pooling,
+    quantization,
+    recurrent,
+    reduction,
+    resize,
+    sampling,
+    shape,
+    spectral,
+)
+from compression.engine.operators.table import OPERATORS
+
+__all__ = [
+    "OPERATORS",
+    "activation",
+    "arithmetic",
+    "attention",
+    "control",
+    "convolution",
+    "creation",
+    "indexing",
+    "linear",
+    "losses",
+    "normalization",
+    "pooling",
+    "quantization",
+    "recurrent",
+    "reduction",
+    "resize",
+    "sampling",
+    "shape",
+    "spectral",
+]
