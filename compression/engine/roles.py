@@ -4,7 +4,8 @@ A float tensor is not a parameter by being float: Clip bounds, epsilons, 1/6 and
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from torch import Tensor
@@ -60,38 +61,61 @@ _MASKED = 1e4
 """An added constant this large masks attention: no bias."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """One use of a stored tensor as a parameter: which node reads it, in which slot, perhaps through layout."""
+
+    tensor: str
+    node: Node
+    slot: int
+    role: Role
+
+    @property
+    def direct(self) -> bool:
+        return self.node.inputs[self.slot] == self.tensor
+
+
 def assign_roles(graph: Graph, stored: Mapping[str, Tensor]) -> dict[str, Role]:
     """A role for every stored tensor; a weight behind layout operators, Cast or a Q/DQ pair is found through them."""
-    producers = {name: node for node in graph.walk() for name in node.outputs}
     roles = dict.fromkeys(stored, Role.CONSTANT)
-    for node in graph.walk():
-        for slot, role in _slots(node, graph, stored):
-            for name in _sources(node.inputs[slot], producers, stored):
-                if roles[name] is Role.CONSTANT and (stored[name].is_floating_point() or role is Role.ZERO_POINT):
-                    roles[name] = role
+    for reading in readings(graph, stored):
+        if roles[reading.tensor] is Role.CONSTANT:
+            roles[reading.tensor] = reading.role
     return roles
 
 
-def _slots(node: Node, graph: Graph, stored: Mapping[str, Tensor]) -> Iterator[tuple[int, Role]]:
-    """The input slots of a node that hold parameters."""
-    if node.domain:
-        return
-    if node.op_type in _AFFINE:
-        yield from _affine(node, graph, stored)
-    for slot, role in ROLES.get(node.op_type, {}).items():
-        if node.has(slot):
-            yield slot, role
+def readings(graph: Graph, stored: Mapping[str, Tensor]) -> Iterator[Reading]:
+    producers = {name: node for node in graph.walk() for name in node.outputs}
+
+    def sources(name: str) -> list[str]:
+        return list(_sources(name, producers, stored))
+
+    for node in graph.walk():
+        if node.domain:
+            continue
+        rules = [*_affine(node, graph, stored, sources), *ROLES.get(node.op_type, {}).items()]
+        for slot, role in rules:
+            for name in sources(node.inputs[slot]) if node.has(slot) else ():
+                if stored[name].is_floating_point() or role is Role.ZERO_POINT:
+                    yield Reading(name, node, slot, role)
 
 
-def _affine(node: Node, graph: Graph, stored: Mapping[str, Tensor]) -> Iterator[tuple[int, Role]]:
+def _affine(
+    node: Node, graph: Graph, stored: Mapping[str, Tensor], sources: Callable[[str], list[str]]
+) -> Iterator[tuple[int, Role]]:
     """An Add or Mul of a feature map and a stored tensor of several elements. What is done to a graph input itself
     prepares the data and is no parameter."""
+    if node.op_type not in _AFFINE:
+        return
     for slot, other in ((0, 1), (1, 0)):
-        tensor = stored.get(node.inputs[slot])
-        if tensor is None or node.inputs[other] in graph.inputs or node.inputs[other] in stored:
-            continue
-        if tensor.numel() > 1 and tensor.is_floating_point() and _finite(tensor):
+        tensors = [stored[name] for name in sources(node.inputs[slot])]
+        prepares = node.inputs[other] in graph.inputs or bool(sources(node.inputs[other]))
+        if tensors and not prepares and all(map(_learnt, tensors)):
             yield slot, _AFFINE[node.op_type]
+
+
+def _learnt(tensor: Tensor) -> bool:
+    return tensor.numel() > 1 and tensor.is_floating_point() and _finite(tensor)
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -62,7 +62,7 @@ def slice_(node: Node) -> Kernel:
     """Bounds are attributes before opset 10."""
 
     def kernel(x: Tensor, *bounds: Tensor | None) -> Tensor:
-        starts, ends, axes, steps = (None if b is None else ints(b) for b in (*bounds, None, None)[:4])
+        starts, ends, axes, steps = (None if b is None else ints(b) for b in (*bounds, None, None, None, None)[:4])
         if starts is None or ends is None:
             starts, ends, axes = node.ints("starts") or [], node.ints("ends") or [], node.ints("axes")
         dims = range(len(starts)) if axes is None else [axis % x.dim() for axis in axes]

@@ -1,0 +1,189 @@
+"""A graph made ready for training: constants as initializers, constant chains folded, shared vectors untied."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import onnx
+import onnx.inliner
+import torch
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from torch import Tensor
+
+from compression.engine.convert import from_proto, to_numpy
+from compression.engine.graph import Node, Reader
+from compression.engine.operators import OPERATORS
+from compression.engine.roles import Reading, Role, readings
+from compression.model import Model
+
+_GROWTH = 1 << 20
+"""A folded tensor may be this many bytes larger than what it is made of; else the file would grow by Expand and Tile."""
+_KEPT = {"QuantizeLinear", "DynamicQuantizeLinear", "Dropout", "Bernoulli", "Constant"}
+_NUMBERS: Mapping[str, int] = {
+    "value_float": TensorProto.FLOAT,
+    "value_floats": TensorProto.FLOAT,
+    "value_int": TensorProto.INT64,
+    "value_ints": TensorProto.INT64,
+}
+_VECTORS = {Role.BIAS, Role.SCALE, Role.STATISTIC}
+
+
+def normalise(model: Model) -> Model:
+    """The same function with the same names, whose every weight is an initializer that its consumer reads directly.
+
+    Weights behind DequantizeLinear become floating point; a QuantizeLinear of a float weight stays. Exporters store
+    equal vectors once: each consumer gets its own scale and bias, so that training does not tie them. Matrices that
+    are shared stay shared.
+    """
+    proto = model.copy()
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    _sort(proto.graph)
+    _constants_to_initializers(proto.graph)
+    _fold(proto)
+    _untie(proto)
+    _drop_unused(proto.graph)
+    return Model(proto)
+
+
+def _sort(graph: GraphProto) -> None:
+    """Every node after those it reads; in the file's order where that holds already."""
+    waiting, done = list(graph.node), list[NodeProto]()
+    unmade = {name for node in waiting for name in node.output if name}
+    while waiting:
+        ready = (index for index, node in enumerate(waiting) if unmade.isdisjoint(_reads(node)))
+        first = next(ready, None)
+        if first is None:
+            return
+        done.append(waiting.pop(first))
+        unmade.difference_update(done[-1].output)
+    del graph.node[:]
+    graph.node.extend(done)
+
+
+def _reads(node: NodeProto) -> Iterator[str]:
+    yield from node.input
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            for inner in attribute.g.node:
+                yield from _reads(inner)
+            yield from (value.name for value in attribute.g.output)
+
+
+def _constants_to_initializers(graph: GraphProto) -> None:
+    def becomes(node: NodeProto) -> bool:
+        if node.op_type != "Constant" or node.domain:
+            return False
+        tensor = _constant(node)
+        if tensor is None:
+            return False
+        tensor.name = node.output[0]
+        graph.initializer.append(tensor)
+        return True
+
+    _remove(graph, becomes)
+
+
+def _constant(node: NodeProto) -> TensorProto | None:
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        tensor = TensorProto()
+        tensor.CopyFrom(attribute.t)
+        return tensor
+    if attribute.name not in _NUMBERS:
+        return None
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(_NUMBERS[attribute.name])
+    return numpy_helper.from_array(np.array(onnx.helper.get_attribute_value(attribute), dtype))
+
+
+def _remove(graph: GraphProto, condition: Callable[[NodeProto], bool]) -> None:
+    kept = [node for node in graph.node if not condition(node)]
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _fold(proto: ModelProto) -> None:
+    """Computes what depends on nothing but initializers, in the graph's order."""
+    reader = Reader(proto)
+    values = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
+    folded, outputs = set[str](), set(reader.graph.outputs)
+    for node in reader.graph.nodes:
+        if outputs.isdisjoint(node.outputs) and _foldable(node, values):
+            made = _computed(node, values)
+            values |= made
+            folded.update(made)
+    for name in (name for node in reader.graph.nodes for name in node.outputs if name in folded):
+        proto.graph.initializer.append(numpy_helper.from_array(to_numpy(values[name]), name))
+    _remove(proto.graph, lambda node: bool(node.output) and node.output[0] in folded)
+
+
+def _foldable(node: Node, values: Mapping[str, Tensor]) -> bool:
+    entry = OPERATORS.get((node.domain, node.op_type))
+    if entry is None or entry.contextual or node.op_type in _KEPT or node.op_type.startswith("Random"):
+        return False
+    narrow = any(name in node.types for name in node.outputs)
+    return not narrow and bool(node.inputs) and all(name in values for name in node.inputs if name)
+
+
+def _computed(node: Node, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Nothing where the result is no tensor, or much larger than what it is made of."""
+    arguments = [values[name] if name else None for name in node.inputs]
+    with torch.no_grad():
+        result = OPERATORS[node.domain, node.op_type].build(node)(*arguments)
+    results = result if isinstance(result, tuple) else (result,)
+    if not all(isinstance(value, Tensor) for value in results):
+        return {}
+    before = sum(_bytes(value) for value in arguments if value is not None)
+    if sum(map(_bytes, results)) > before + _GROWTH:
+        return {}
+    return {name: value for name, value in zip(node.outputs, results, strict=False) if name}
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _untie(proto: ModelProto) -> None:
+    """Each reader of a shared vector after the first gets a copy; so does the first, where others read it too."""
+    reader = Reader(proto)
+    stored = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
+    uses = Counter(name for node in reader.graph.walk() for name in node.inputs)
+    shared: dict[str, list[Reading]] = {}
+    for reading in readings(reader.graph, stored):
+        vector = max(stored[reading.tensor].shape, default=1) == stored[reading.tensor].numel()
+        if reading.direct and vector and reading.role in _VECTORS and uses[reading.tensor] > 1:
+            shared.setdefault(reading.tensor, []).append(reading)
+    nodes = {node.output[0]: node for node in proto.graph.node if node.output}
+    taken = {name for name in (*stored, *nodes)}
+    for name, uses_of in shared.items():
+        if name not in {tensor.name for tensor in proto.graph.initializer}:
+            continue
+        first = 1 if uses[name] == len(uses_of) else 0
+        for reading in uses_of[first:]:
+            _own_copy(proto.graph, nodes.get(reading.node.outputs[0]), reading, taken)
+
+
+def _own_copy(graph: GraphProto, node: NodeProto | None, reading: Reading, taken: set[str]) -> None:
+    if node is None:
+        return
+    count = 2
+    while f"{reading.tensor}_{count}" in taken:
+        count += 1
+    name = f"{reading.tensor}_{count}"
+    taken.add(name)
+    copy = TensorProto()
+    copy.CopyFrom(next(tensor for tensor in graph.initializer if tensor.name == reading.tensor))
+    copy.name = name
+    graph.initializer.append(copy)
+    node.input[reading.slot] = name
+
+
+def _drop_unused(graph: GraphProto) -> None:
+    read = {name for node in graph.node for name in _reads(node)} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    dropped = {tensor.name for tensor in graph.initializer} - read
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    inputs = [value for value in graph.input if value.name not in dropped]
+    del graph.input[:]
+    graph.input.extend(inputs)
