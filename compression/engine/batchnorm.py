@@ -1,7 +1,8 @@
-"""BatchNormalization put back into graphs that were exported with it folded, and folded again after training.
+"""BatchNormalization put back into graphs that were exported with it folded, and folded again after
+training.
 
-With scale sqrt(variance + epsilon) and bias mean it starts as the identity. Pruned convolutional networks recover in
-train mode only (measured: 0.99 of the accuracy, 0.49 without).
+With scale sqrt(variance + epsilon) and bias mean it starts as the identity. Pruned convolutional networks
+recover in train mode only (measured: 0.99 of the accuracy, 0.49 without).
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,7 +44,8 @@ class _Sums:
 
 
 def insert_batchnorm(model: Model, batches: Iterable[Mapping[str, Tensor]]) -> Model:
-    """A BatchNormalization after every Conv that has none, with the statistics of these batches: the same function.
+    """A BatchNormalization after every Conv that has none, with the statistics of these batches: the same
+    function.
 
     The Conv's bias becomes its bias, under the same name. Convolutions that share a weight are left alone.
     """
@@ -99,7 +101,9 @@ def _insertable(node: NodeProto, uses: _Uses) -> bool:
         return False
     reader = uses.only_reader(node.output[0])
     bias = node.input[2] if len(node.input) > 2 else ""
-    return (reader is None or reader.op_type != "BatchNormalization") and (not bias or uses.owned(bias) is not None)
+    return (reader is None or reader.op_type != "BatchNormalization") and (
+        not bias or uses.owned(bias) is not None
+    )
 
 
 def _insert(proto: ModelProto, conv: NodeProto, sums: _Sums) -> None:
@@ -108,7 +112,9 @@ def _insert(proto: ModelProto, conv: NodeProto, sums: _Sums) -> None:
     weight = uses.stored[conv.input[1]]
     dtype = numpy_helper.to_array(weight).dtype
     mean, variance = sums.mean.numpy(), sums.variance.numpy().astype(dtype)
-    before = numpy_helper.to_array(uses.stored[conv.input[2]]).astype(np.float64) if len(conv.input) > 2 else 0.0
+    before = (
+        numpy_helper.to_array(uses.stored[conv.input[2]]).astype(np.float64) if len(conv.input) > 2 else 0.0
+    )
     bias = conv.input[2] if len(conv.input) > 2 else f"{output}_bn_bias"
     names = [f"{output}_bn_scale", bias, f"{output}_bn_mean", f"{output}_bn_variance"]
     values = [_deviation(variance, EPSILON), mean.astype(dtype), (mean - before).astype(dtype), variance]
@@ -152,7 +158,8 @@ class _Pair:
 
 
 def fold_batchnorm(model: Model) -> Model:
-    """Every BatchNormalization behind a Conv (or ungrouped ConvTranspose) of its own folded into it, in float64."""
+    """Every BatchNormalization behind a Conv (or ungrouped ConvTranspose) of its own folded into it, in
+    float64."""
     proto = model.copy()
     for norm in [node for node in proto.graph.node if node.op_type == "BatchNormalization"]:
         uses = _Uses(proto)

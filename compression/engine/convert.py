@@ -1,4 +1,5 @@
-"""Tensors between ONNX, numpy and torch, bit for bit. Types narrower than a byte are held in the next wider one."""
+"""Tensors between ONNX, numpy and torch, bit for bit. Types narrower than a byte are held in the next wider
+one."""
 
 from typing import Any
 
@@ -42,16 +43,14 @@ NARROW: dict[int, torch.dtype] = {
 }
 """Types torch has no tensors of: their values live in these."""
 
-BITS_OF = {torch.bfloat16: torch.int16} | {
-    dtype: torch.uint8
-    for dtype in (
-        torch.float8_e4m3fn,
-        torch.float8_e4m3fnuz,
-        torch.float8_e5m2,
-        torch.float8_e5m2fnuz,
-        torch.float8_e8m0fnu,
-    )
-}
+FLOAT8 = (
+    torch.float8_e4m3fn,
+    torch.float8_e4m3fnuz,
+    torch.float8_e5m2,
+    torch.float8_e5m2fnuz,
+    torch.float8_e8m0fnu,
+)
+BITS_OF: dict[torch.dtype, torch.dtype] = {torch.bfloat16: torch.int16, **dict.fromkeys(FLOAT8, torch.uint8)}
 ML_DTYPES: dict[str, torch.dtype] = {str(dtype).removeprefix("torch."): dtype for dtype in BITS_OF}
 HOLDERS: dict[str, type[np.generic]] = {
     "uint4": np.uint8,
@@ -94,7 +93,8 @@ def from_proto(tensor: TensorProto) -> Tensor:
 
 
 def assign(tensor: TensorProto, value: Tensor) -> None:
-    """Set a stored tensor's values in the encoding it has (`float_data` or raw); untouched if they are the same bits."""
+    """Set a stored tensor's values in the encoding it has (`float_data` or raw); untouched if they are the
+    same bits."""
     before = numpy_helper.to_array(tensor)
     after = to_numpy(value)
     if before.dtype == after.dtype and before.tobytes() == after.tobytes():

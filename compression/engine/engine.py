@@ -1,4 +1,5 @@
-"""Engine: an ONNX graph as a torch module. Its parameters are the graph's weights by name; trained values go back there."""
+"""Engine: an ONNX graph as a torch module. Its parameters are the graph's weights by name; trained values
+go back there."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,19 +18,21 @@ from compression.engine.roles import Role, assign_roles
 from compression.model import Model
 
 _HOST_ELEMENTS = 64
-"""Integer constants up to this size, and single numbers, stay on the CPU: they are shapes, axes and bounds."""
+"""Integer constants up to this size, and single numbers, stay on the CPU: shapes, axes and bounds."""
 
 
 class Engine(nn.Module):
     """Runs and differentiates an ONNX model.
 
-    `roles` says for each stored tensor, by its name in the file, what it is. Weights are Parameters, the statistics
-    of BatchNormalization buffers; both are found by name in `values()`. In train mode BatchNormalization and Dropout
-    do what they do in training; `frozen_statistics` keeps BatchNormalization in eval mode, as small batches need.
-    Tensors passed in must be on the engine's device.
+    `roles` says for each stored tensor, by its name in the file, what it is. Weights are Parameters, the
+    statistics of BatchNormalization buffers; both are found by name in `values()`. In train mode
+    BatchNormalization and Dropout do what they do in training; `frozen_statistics` keeps BatchNormalization
+    in eval mode, as small batches need. Tensors passed in must be on the engine's device.
     """
 
-    def __init__(self, model: Model, graph: Graph, stored: Mapping[str, Tensor], roles: Mapping[str, Role]) -> None:
+    def __init__(
+        self, model: Model, graph: Graph, stored: Mapping[str, Tensor], roles: Mapping[str, Role]
+    ) -> None:
         super().__init__()
         self.roles = dict(roles)
         self.frozen_statistics = False
@@ -37,6 +40,9 @@ class Engine(nn.Module):
         self.autocast: torch.dtype | None = None
         """bfloat16 for mixed precision; None computes as the file says."""
         self.inputs, self.outputs = graph.inputs, graph.outputs
+        convolved = {node.inputs[1] for node in graph.walk() if node.op_type == "Conv"}
+        self.image_weights = {name for name in convolved & set(stored) if stored[name].dim() == 4}
+        """Weights that follow the memory format of images."""
         self._source = _Shared(model)
         self._host = {name: stored[name] for name in _host(stored, roles)}
         self._keys = {name: _key(name) for name in stored if name not in self._host}
@@ -61,7 +67,9 @@ class Engine(nn.Module):
     def values(self) -> dict[str, Tensor]:
         """The stored tensors by name: Parameters, statistics and constants."""
         held = self._held()
-        return {name: self._host[name] if name in self._host else held[self._keys[name]] for name in self.roles}
+        return {
+            name: self._host[name] if name in self._host else held[self._keys[name]] for name in self.roles
+        }
 
     def parameters_by_role(self, *roles: Role) -> Iterator[tuple[str, nn.Parameter]]:
         """Names and Parameters of these roles, all of them if none is given; a tied tensor comes once."""
@@ -85,11 +93,13 @@ class Engine(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next((tensor.device for tensor in self._held().values() if tensor is not None), torch.device("cpu"))
+        return next(
+            (tensor.device for tensor in self._held().values() if tensor is not None), torch.device("cpu")
+        )
 
     def write_back(self) -> Model:
-        """The model with the present values in its initializers; nothing else changes, names least of all. Untouched
-        values keep their bytes."""
+        """The model with the present values in its initializers; nothing else changes, names least of all.
+        Untouched values keep their bytes."""
         source = self._source.model
         proto = source.copy()
         values = self.values()
@@ -114,7 +124,8 @@ class Engine(nn.Module):
 
 
 class _Shared:
-    """Keeps one copy of the model however often an engine is deep-copied (an average of the weights is one)."""
+    """Keeps one copy of the model however often an engine is deep-copied (an average of the weights is
+    one)."""
 
     def __init__(self, model: Model) -> None:
         self.model = model

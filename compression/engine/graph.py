@@ -49,13 +49,13 @@ class Node:
     def reads(self) -> tuple[str, ...]:
         return (*filter(None, self.inputs), *self.captures)
 
-    def int(self, name: str, default: int = 0) -> int:
+    def integer(self, name: str, default: int = 0) -> int:
         return int(self.attributes.get(name, default))
 
     def flag(self, name: str, default: int = 0) -> bool:
         return bool(self.attributes.get(name, default))
 
-    def float(self, name: str, default: float = 0.0) -> float:
+    def number(self, name: str, default: float = 0.0) -> float:
         return float(self.attributes.get(name, default))
 
     def text(self, name: str, default: str = "") -> str:
@@ -95,8 +95,8 @@ class Graph:
 
 
 class Reader:
-    """Reads a model once. `stored` refers to the very tensors of the message (initializers and Constant nodes of
-    every depth), so that trained values can be written where they were read."""
+    """Reads a model once. `stored` refers to the very tensors of the message (initializers and Constant
+    nodes of every depth), so that trained values can be written where they were read."""
 
     def __init__(self, proto: ModelProto) -> None:
         self._opsets = {entry.domain: entry.version for entry in proto.opset_import}

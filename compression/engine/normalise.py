@@ -1,4 +1,5 @@
-"""A graph made ready for training: constants as initializers, constant chains folded, shared vectors untied."""
+"""A graph made ready for training: constants as initializers, constant chains folded, shared vectors
+untied."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,8 @@ from compression.engine.roles import Reading, Role, readings
 from compression.model import Model
 
 _GROWTH = 1 << 20
-"""A folded tensor may be this many bytes larger than what it is made of; else the file would grow by Expand and Tile."""
+"""A folded tensor may be this many bytes larger than what it is made of; else the file would grow by Expand
+and Tile."""
 _KEPT = {"QuantizeLinear", "DynamicQuantizeLinear", "Dropout", "Bernoulli", "Constant"}
 _NUMBERS: Mapping[str, int] = {
     "value_float": TensorProto.FLOAT,
@@ -29,11 +31,12 @@ _VECTORS = {Role.BIAS, Role.SCALE, Role.STATISTIC}
 
 
 def normalise(model: Model) -> Model:
-    """The same function with the same names, whose every weight is an initializer that its consumer reads directly.
+    """The same function with the same names, whose every weight is an initializer that its consumer reads
+    directly.
 
-    Weights behind DequantizeLinear become floating point; a QuantizeLinear of a float weight stays. Exporters store
-    equal vectors once: each consumer gets its own scale and bias, so that training does not tie them. Matrices that
-    are shared stay shared.
+    Weights behind DequantizeLinear become floating point; a QuantizeLinear of a float weight stays.
+    Exporters store equal vectors once: each consumer gets its own scale and bias, so that training does not
+    tie them. Matrices that are shared stay shared.
     """
     proto = model.copy()
     if proto.functions:
@@ -144,7 +147,8 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _untie(proto: ModelProto) -> None:
-    """Each reader of a shared vector after the first gets a copy; so does the first, where others read it too."""
+    """Each reader of a shared vector after the first gets a copy; so does the first, where others read it
+    too."""
     reader = Reader(proto)
     stored = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
     uses = Counter(name for node in reader.graph.walk() for name in node.inputs)
@@ -154,7 +158,7 @@ def _untie(proto: ModelProto) -> None:
         if reading.direct and vector and reading.role in _VECTORS and uses[reading.tensor] > 1:
             shared.setdefault(reading.tensor, []).append(reading)
     nodes = {node.output[0]: node for node in proto.graph.node if node.output}
-    taken = {name for name in (*stored, *nodes)}
+    taken = {*stored, *nodes}
     for name, uses_of in shared.items():
         if name not in {tensor.name for tensor in proto.graph.initializer}:
             continue

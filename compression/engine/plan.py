@@ -45,9 +45,8 @@ class Plan:
             if not on_host:
                 arguments = _placed(arguments, call.operator, context)
             if call.operator.contextual:
-                result = call.kernel(context, *arguments)
-            else:
-                result = call.kernel(*arguments)
+                arguments.insert(0, context)
+            result = call.kernel(*arguments)
             if type(result) is tuple:
                 for slot, value in zip(call.outputs, result, strict=False):
                     values[slot] = value
@@ -60,7 +59,8 @@ class Plan:
 
 
 def _placed(arguments: list[Value], operator: Operator, context: Context) -> list[Value]:
-    """Brings host tensors to the device where any other operand is there already; what is read as numbers stays."""
+    """Brings host tensors to the device where any other operand is there already; what is read as numbers
+    stays."""
     tensors = [value for value in arguments if isinstance(value, Tensor)]
     if all(tensor.device.type == "cpu" for tensor in tensors) or operator.contextual:
         return arguments
@@ -77,7 +77,9 @@ def compile_graph(graph: Graph, given: Sequence[str]) -> Plan:
     """
     _refuse_unknown(graph)
     names = [*given, *(name for node in graph.nodes for name in node.outputs if name)]
-    slots = {"": OMITTED} | {name: index for index, name in enumerate(dict.fromkeys(names), start=IGNORED + 1)}
+    slots = {"": OMITTED} | {
+        name: index for index, name in enumerate(dict.fromkeys(names), start=IGNORED + 1)
+    }
     last = _last_uses(graph)
     calls = tuple(_call(node, slots, last[index]) for index, node in enumerate(graph.nodes))
     return Plan(slots, calls, tuple(slots[name] for name in graph.outputs))
@@ -132,7 +134,9 @@ def _refuse_unknown(graph: Graph) -> None:
             f"the training engine has no {_listed(unknown.items())}",
             ErrorKind.UNSUPPORTED,
             suggestions=(
-                Suggestion("static_quantization, dynamic_quantization and half_precision work: they need no engine"),
+                Suggestion(
+                    "static_quantization, dynamic_quantization and half_precision work: they need no engine"
+                ),
             ),
         )
 

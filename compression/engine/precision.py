@@ -24,14 +24,14 @@ class Precision:
 def use_precision(engine: Engine, precision: Precision) -> None:
     engine.autocast, engine.channels_last = precision.autocast, precision.channels_last
     layout = torch.channels_last if precision.channels_last else torch.contiguous_format
-    for _, parameter in engine.parameters_by_role():
-        if parameter.dim() == 4:
+    for name, parameter in engine.parameters_by_role():
+        if name in engine.image_weights:
             parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
 def choose_precision(engine: Engine, inputs: Mapping[str, Tensor]) -> Precision:
-    """The fastest training step on this batch, forward and backward, interleaved, best of three each. Weights,
-    statistics, gradients and the random state are left as they were; the choice is not applied."""
+    """The fastest training step on this batch, forward and backward, interleaved, best of three each.
+    Weights, statistics, gradients and the random state are left as they were; the choice is not applied."""
     candidates = list(_candidates(engine))
     best = dict.fromkeys(candidates, float("inf"))
     with _undisturbed(engine):
@@ -44,25 +44,26 @@ def choose_precision(engine: Engine, inputs: Mapping[str, Tensor]) -> Precision:
 
 
 def _candidates(engine: Engine) -> Iterator[Precision]:
-    images = any(parameter.dim() == 4 for _, parameter in engine.parameters_by_role())
     formats = [None, torch.bfloat16] if has_bfloat16(engine.device) else [None]
     for autocast in formats:
         yield Precision(autocast)
-        if images:
+        if engine.image_weights:
             yield Precision(autocast, channels_last=True)
 
 
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the hardware multiplies bfloat16, rather than emulates it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported())  # noqa: SLF001
 
 
 def _seconds(engine: Engine, inputs: Mapping[str, Tensor]) -> float:
     begin = time.perf_counter()
-    outputs = [value for value in engine(inputs).values() if isinstance(value, Tensor) and value.requires_grad]
-    torch.stack([value.float().mean() for value in outputs]).sum().backward()
+    outputs = [
+        value for value in engine(inputs).values() if isinstance(value, Tensor) and value.requires_grad
+    ]
+    torch.autograd.backward([value.float().mean() for value in outputs])
     if engine.device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - begin

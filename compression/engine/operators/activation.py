@@ -49,13 +49,13 @@ for _name, _kernel in UNARY.items():
 
 @operator("Celu")
 def celu(node: Node) -> Kernel:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     return lambda x: functional.celu(x, alpha)
 
 
 @operator("Elu")
 def elu(node: Node) -> Kernel:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     return lambda x: functional.elu(x, alpha)
 
 
@@ -67,7 +67,7 @@ def gelu(node: Node) -> Kernel:
 
 @operator("HardSigmoid")
 def hard_sigmoid(node: Node) -> Kernel:
-    alpha, beta = node.float("alpha", 0.2), node.float("beta", 0.5)
+    alpha, beta = node.number("alpha", 0.2), node.number("beta", 0.5)
     if math.isclose(alpha, 1 / 6, rel_tol=1e-6) and beta == 0.5:
         return functional.hardsigmoid
     return lambda x: torch.clamp(x * alpha + beta, 0, 1)
@@ -75,7 +75,7 @@ def hard_sigmoid(node: Node) -> Kernel:
 
 @operator("LeakyRelu")
 def leaky_relu(node: Node) -> Kernel:
-    alpha = node.float("alpha", 0.01)
+    alpha = node.number("alpha", 0.01)
     return lambda x: functional.leaky_relu(x, alpha)
 
 
@@ -86,14 +86,14 @@ def prelu(_node: Node) -> Kernel:
 
 @operator("Selu")
 def selu(node: Node) -> Kernel:
-    alpha = node.float("alpha", 1.67326319217681884765625)
-    gamma = node.float("gamma", 1.05070102214813232421875)
+    alpha = node.number("alpha", 1.67326319217681884765625)
+    gamma = node.number("gamma", 1.05070102214813232421875)
     return lambda x: gamma * (x.clamp(min=0) + alpha * torch.expm1(x.clamp(max=0)))
 
 
 @operator("Shrink")
 def shrink(node: Node) -> Kernel:
-    bias, lambd = node.float("bias"), node.float("lambd", 0.5)
+    bias, lambd = node.number("bias"), node.number("lambd", 0.5)
 
     def kernel(x: Tensor) -> Tensor:
         below, above = (x < -lambd).to(x.dtype), (x > lambd).to(x.dtype)
@@ -104,7 +104,7 @@ def shrink(node: Node) -> Kernel:
 
 @operator("Swish")
 def swish(node: Node) -> Kernel:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     if alpha == 1:
         return functional.silu
     return lambda x: x * torch.sigmoid(alpha * x)
@@ -112,13 +112,13 @@ def swish(node: Node) -> Kernel:
 
 @operator("SwiGLU")
 def swiglu(node: Node) -> Kernel:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     return lambda gate, value: gate * torch.sigmoid(alpha * gate) * value
 
 
 @operator("ThresholdedRelu")
 def thresholded_relu(node: Node) -> Kernel:
-    alpha = node.float("alpha", 1.0)
+    alpha = node.number("alpha", 1.0)
     return lambda x: torch.where(x > alpha, x, 0)
 
 
@@ -139,7 +139,11 @@ def clip(node: Node) -> Kernel:
         low, high = node.attributes.get("min"), node.attributes.get("max")
         return lambda x: torch.clamp(x, low, high) if low is not None or high is not None else x
     low, high = scalar(node, 1), scalar(node, 2)
-    if (low is not None or not node.has(1)) and (high is not None or not node.has(2)) and (node.has(1) or node.has(2)):
+    if (
+        (low is not None or not node.has(1))
+        and (high is not None or not node.has(2))
+        and (node.has(1) or node.has(2))
+    ):
         return lambda x, *_: torch.clamp(x, low, high) if x.is_floating_point() else _clip(x, *_)
     return _clip
 
@@ -152,7 +156,7 @@ def _clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> T
 
 @operator("Hardmax")
 def hardmax(node: Node) -> Kernel:
-    axis = node.int("axis", -1 if node.opset >= 13 else 1)
+    axis = node.integer("axis", -1 if node.opset >= 13 else 1)
 
     def kernel(x: Tensor) -> Tensor:
         shape = x.shape
@@ -169,9 +173,9 @@ def softmax(node: Node) -> Kernel:
     """Before opset 13 over all axes from `axis` on, flattened."""
     function = torch.softmax if node.op_type == "Softmax" else torch.log_softmax
     if node.opset >= 13:
-        axis = node.int("axis", -1)
+        axis = node.integer("axis", -1)
         return lambda x: function(x, axis)
-    first = node.int("axis", 1)
+    first = node.integer("axis", 1)
 
     def kernel(x: Tensor) -> Tensor:
         start = first % x.dim() if x.dim() else 0

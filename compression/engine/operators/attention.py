@@ -1,6 +1,7 @@
 """Attention and the rotation of its heads."""
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -27,8 +28,8 @@ class _Cache:
 
 @operator("Attention")
 def attention(node: Node) -> Kernel:
-    """Inputs [batch, heads, sequence, size] or [batch, sequence, heads * size]; grouped queries share keys."""
-    query_heads, key_heads = node.int("q_num_heads"), node.int("kv_num_heads")
+    """Inputs [batch, heads, sequence, size] or [batch, sequence, heads * size]; grouped heads share keys."""
+    query_heads, key_heads = node.integer("q_num_heads"), node.integer("kv_num_heads")
 
     def kernel(
         query: Tensor,
@@ -53,17 +54,20 @@ def attention(node: Node) -> Kernel:
 
 
 def _heads(x: Tensor, count: int) -> Tensor:
-    return x.unflatten(-1, (count, -1)).transpose(1, 2)
+    return x.reshape(*x.shape[:-1], count, -1).transpose(1, 2)
 
 
 def _bias(node: Node, operands: tuple[Tensor, Tensor], mask: Tensor | None, cache: _Cache) -> Tensor | None:
-    """What is added to the scores: the mask, and -inf where a query may not look. None if it may look everywhere."""
+    """What is added to the scores: the mask, and -inf where a query may not look. None if it may look
+    everywhere."""
     query, key = operands
     bias = None if mask is None else _additive(mask, key.shape[2], query.dtype)
     allowed = _allowed(node, query, key, cache)
     if allowed is None:
         return bias
-    blocked = torch.zeros(allowed.shape, dtype=query.dtype, device=query.device).masked_fill(~allowed, -torch.inf)
+    blocked = torch.zeros(allowed.shape, dtype=query.dtype, device=query.device).masked_fill(
+        ~allowed, -torch.inf
+    )
     return blocked if bias is None else bias + blocked
 
 
@@ -76,52 +80,53 @@ def _additive(mask: Tensor, keys: int, dtype: torch.dtype) -> Tensor:
 
 def _allowed(node: Node, query: Tensor, key: Tensor, cache: _Cache) -> Tensor | None:
     queries, keys = query.shape[2], key.shape[2]
-    left, right = node.int("left_window_size", -1), node.int("right_window_size", -1)
+    left, right = node.integer("left_window_size", -1), node.integer("right_window_size", -1)
     columns = torch.arange(keys, device=query.device)
     places = torch.arange(queries, device=query.device)[:, None] + cache.offset(queries)
-    rules = [
-        (node.flag("is_causal"), lambda: columns <= places),
-        (left >= 0, lambda: places - columns <= left),
-        (right >= 0, lambda: columns - places <= right),
-        (cache.valid is not None, lambda: columns < _per_batch(cache.valid)),
-    ]
-    allowed = [rule() for applies, rule in rules if applies]
-    return None if not allowed else torch.stack(torch.broadcast_tensors(*allowed)).all(0)
+    rules: list[Tensor] = []
+    if node.flag("is_causal"):
+        rules.append(columns <= places)
+    if left >= 0:
+        rules.append(places - columns <= left)
+    if right >= 0:
+        rules.append(columns - places <= right)
+    if cache.valid is not None:
+        rules.append(columns < cache.valid.reshape(-1, 1, 1, 1))
+    return reduce(torch.logical_and, rules) if rules else None
 
 
-def _per_batch(valid: Tensor | None) -> Tensor | int:
-    return 0 if valid is None else valid.reshape(-1, 1, 1, 1)
-
-
-def _attend(node: Node, operands: tuple[Tensor, Tensor, Tensor], bias: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The result, and the scores at the stage `qk_matmul_output_mode` asks for. A query that may look nowhere gets 0."""
+def _attend(
+    node: Node, operands: tuple[Tensor, Tensor, Tensor], bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The result, and the scores at the stage `qk_matmul_output_mode` asks for. A query that may look
+    nowhere gets 0."""
     query, key, value = operands
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     root = float(node.attributes.get("scale", query.shape[-1] ** -0.5)) ** 0.5
     stages = [(query * root) @ (key * root).transpose(-1, -2)]
-    softcap = node.float("softcap")
+    softcap = node.number("softcap")
     stages.append(softcap * torch.tanh(stages[0] / softcap) if softcap > 0 else stages[0])
     stages.append(stages[1] if bias is None else stages[1] + bias)
     scores = stages[2]
     if "softmax_precision" in node.attributes:
-        scores = scores.to(torch_dtype(node.int("softmax_precision")))
+        scores = scores.to(torch_dtype(node.integer("softmax_precision")))
     weights = torch.softmax(scores, -1).to(query.dtype)
     if bias is not None:
         weights = weights.masked_fill(bias.amax(-1, keepdim=True) == -torch.inf, 0)
     stages.append(weights)
-    return weights @ value, stages[node.int("qk_matmul_output_mode")].to(query.dtype)
+    return weights @ value, stages[node.integer("qk_matmul_output_mode")].to(query.dtype)
 
 
 @operator("RotaryEmbedding")
 def rotary_embedding(node: Node) -> Kernel:
-    interleaved, heads = node.flag("interleaved"), node.int("num_heads")
+    interleaved, heads = node.flag("interleaved"), node.integer("num_heads")
 
     def kernel(x: Tensor, cos: Tensor, sin: Tensor, positions: Tensor | None = None) -> Tensor:
         flat = x.dim() == 3
-        y = x.unflatten(-1, (heads, -1)) if flat else x.transpose(1, 2)
-        rotated = node.int("rotary_embedding_dim") or y.shape[-1]
+        y = x.reshape(*x.shape[:-1], heads, -1) if flat else x.transpose(1, 2)
+        rotated = node.integer("rotary_embedding_dim") or y.shape[-1]
         if positions is not None:
             cos, sin = cos[positions], sin[positions]
         cos, sin = cos.unsqueeze(2), sin.unsqueeze(2)

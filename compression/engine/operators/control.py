@@ -28,7 +28,9 @@ def if_(node: Node) -> Kernel:
 def loop(node: Node) -> Kernel:
     body, carried = _subgraph(node, "body"), len(node.inputs) - 2
 
-    def kernel(context: Context, most: Tensor | None, condition: Tensor | None, *rest: Value) -> tuple[Value, ...]:
+    def kernel(
+        context: Context, most: Tensor | None, condition: Tensor | None, *rest: Value
+    ) -> tuple[Value, ...]:
         state, captured = list(rest[:carried]), rest[carried:]
         limit = torch.iinfo(torch.int64).max if most is None else int(most.item())
         going, step, scans = condition is None or bool(condition.item()), 0, list[list[Value]]()
@@ -53,15 +55,20 @@ def _stacked(scans: Sequence[Sequence[Value]], count: int) -> list[Tensor]:
 def scan(node: Node) -> Kernel:
     if node.opset < 9:
         raise unsupported(node, "Scan before opset 9")
-    body, inputs = _subgraph(node, "body"), node.int("num_scan_inputs")
+    body, inputs = _subgraph(node, "body"), node.integer("num_scan_inputs")
     carried = len(node.inputs) - inputs
     outputs = len(node.outputs) - carried
-    in_axes, out_axes = node.ints("scan_input_axes") or [0] * inputs, node.ints("scan_output_axes") or [0] * outputs
+    in_axes, out_axes = (
+        node.ints("scan_input_axes") or [0] * inputs,
+        node.ints("scan_output_axes") or [0] * outputs,
+    )
     in_back, out_back = node.ints("scan_input_directions"), node.ints("scan_output_directions")
 
     def kernel(context: Context, *values: Value) -> tuple[Value, ...]:
         state, captured = list(values[:carried]), values[carried + inputs :]
-        columns = [x.unbind(axis) for x, axis in zip(values[carried : carried + inputs], in_axes, strict=True)]
+        columns = [
+            x.unbind(axis) for x, axis in zip(values[carried : carried + inputs], in_axes, strict=True)
+        ]
         columns = [c[::-1] if in_back and in_back[n] else c for n, c in enumerate(columns)]
         scans = []
         for row in zip(*columns, strict=True):
@@ -116,19 +123,19 @@ def sequence_erase(_node: Node) -> Kernel:
 
 @operator("SplitToSequence", host=(1,))
 def split_to_sequence(node: Node) -> Kernel:
-    axis, keepdims = node.int("axis"), node.flag("keepdims", 1)
+    axis, keepdims = node.integer("axis"), node.flag("keepdims", 1)
 
     def kernel(x: Tensor, sizes: Tensor | None = None) -> list[Tensor]:
         if sizes is None:
-            return [part if keepdims else part.squeeze(axis) for part in x.split(1, axis)]
-        return list(x.split(ints(sizes) if sizes.dim() else int(sizes.item()), axis))
+            return [part if keepdims else part.squeeze(axis) for part in torch.split(x, 1, axis)]
+        return list(torch.split(x, ints(sizes) if sizes.dim() else int(sizes.item()), axis))
 
     return kernel
 
 
 @operator("ConcatFromSequence")
 def concat_from_sequence(node: Node) -> Kernel:
-    axis, new = node.int("axis"), node.flag("new_axis")
+    axis, new = node.integer("axis"), node.flag("new_axis")
 
     def kernel(sequence: list[Tensor]) -> Any:
         return torch.stack(sequence, axis) if new else torch.cat(sequence, axis)

@@ -10,7 +10,7 @@ from torch.nn import functional
 from compression.engine.graph import Node
 from compression.engine.operators.linear import centred
 from compression.engine.operators.table import Kernel, operator
-from compression.engine.operators.windows import same_pads, windows
+from compression.engine.operators.windows import halves, windows
 
 CONVOLUTIONS: Mapping[int, Callable[..., Tensor]] = {
     1: functional.conv1d,
@@ -26,7 +26,7 @@ TRANSPOSED: Mapping[int, Callable[..., Tensor]] = {
 
 @operator("Conv")
 def conv(node: Node) -> Kernel:
-    groups, pads = node.int("group", 1), node.ints("pads") or []
+    groups, pads = node.integer("group", 1), node.ints("pads") or []
     half = pads[: len(pads) // 2]
     if node.text("auto_pad", "NOTSET") == "NOTSET" and pads and half == pads[len(half) :]:
         convolve = CONVOLUTIONS[len(half)]
@@ -48,7 +48,9 @@ def conv_integer(node: Node) -> Kernel:
     """Exact in float64: products of bytes."""
     convolve = conv(node)
 
-    def kernel(x: Tensor, weight: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None) -> Tensor:
+    def kernel(
+        x: Tensor, weight: Tensor, x_zero: Tensor | None = None, w_zero: Tensor | None = None
+    ) -> Tensor:
         y: Tensor = convolve(centred(x, x_zero, 0).double(), centred(weight, w_zero, 0).double())
         return y.round().to(torch.int32)
 
@@ -57,10 +59,13 @@ def conv_integer(node: Node) -> Kernel:
 
 @operator("ConvTranspose")
 def conv_transpose(node: Node) -> Kernel:
-    groups = node.int("group", 1)
+    groups = node.integer("group", 1)
 
     def kernel(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        axes = [_Axis(node, d, x.shape[2 + d], weight.shape[2 + d], weight.dim() - 2) for d in range(weight.dim() - 2)]
+        axes = [
+            _Axis(node, d, x.shape[2 + d], weight.shape[2 + d], weight.dim() - 2)
+            for d in range(weight.dim() - 2)
+        ]
         transposed = TRANSPOSED[len(axes)]
         strides, dilations = [axis.stride for axis in axes], [axis.dilation for axis in axes]
         if all(axis.simple for axis in axes):
@@ -93,12 +98,13 @@ class _Axis:
             self._fit(wanted[-rank:][index], full, mode)
         elif mode.startswith("SAME"):
             self._fit(size * self.stride, full, mode)
-        self.simple = self.before == self.after and not wanted and self.extra < max(self.stride, self.dilation)
+        fits = self.count == full + self.extra - self.before - self.after
+        self.simple = fits and self.before == self.after and self.extra < max(self.stride, self.dilation)
 
     def _fit(self, count: int, full: int, mode: str) -> None:
         """Pads that give this many outputs."""
         total = max(full + self.extra - count, 0)
-        self.before, self.after = same_pads(1, 0, 0, total, "SAME_UPPER" if mode == "SAME_UPPER" else "SAME_LOWER")
+        self.before, self.after = halves(total, mode)
         self.count = count
 
     def crop(self, full: Tensor, dim: int) -> Tensor:
@@ -127,13 +133,17 @@ def col2im(node: Node) -> Kernel:
     return kernel
 
 
-def _places(node: Node, kernel: list[int], sizes: list[int], device: torch.device) -> tuple[Tensor, Tensor, Any]:
+def _places(
+    node: Node, kernel: list[int], sizes: list[int], device: torch.device
+) -> tuple[Tensor, Tensor, Any]:
     """Positions in the padded image, [elements of a block, blocks]."""
     window = windows(node, kernel, sizes)
     shape = [size + sum(pads) for size, pads in zip(sizes, window.pads, strict=True)]
     positions = torch.arange(torch.Size(shape).numel(), device=device).reshape(shape)
     unfolded = positions
-    for dim, (size, stride, dilation) in enumerate(zip(kernel, window.strides, window.dilations, strict=True)):
+    for dim, (size, stride, dilation) in enumerate(
+        zip(kernel, window.strides, window.dilations, strict=True)
+    ):
         unfolded = unfolded.unfold(dim, dilation * (size - 1) + 1, stride)[..., ::dilation]
     rank = len(kernel)
     order = [*range(rank, 2 * rank), *range(rank)]

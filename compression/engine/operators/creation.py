@@ -9,7 +9,12 @@ from compression.engine.convert import torch_dtype
 from compression.engine.graph import Node
 from compression.engine.operators.table import Context, Kernel, ints, operator, unsupported
 
-_CONSTANTS = {"value_float": torch.float32, "value_floats": torch.float32, "value_int": torch.int64, "value_ints": torch.int64}
+_CONSTANTS = {
+    "value_float": torch.float32,
+    "value_floats": torch.float32,
+    "value_int": torch.int64,
+    "value_ints": torch.int64,
+}
 
 
 @operator("Constant")
@@ -40,8 +45,8 @@ def range_(_node: Node) -> Kernel:
 
 @operator("EyeLike")
 def eye_like(node: Node) -> Kernel:
-    k = node.int("k")
-    dtype = torch_dtype(node.int("dtype")) if "dtype" in node.attributes else None
+    k = node.integer("k")
+    dtype = torch_dtype(node.integer("dtype")) if "dtype" in node.attributes else None
 
     def kernel(x: Tensor) -> Tensor:
         rows, columns = torch.arange(x.shape[0])[:, None], torch.arange(x.shape[1])[None]
@@ -53,33 +58,35 @@ def eye_like(node: Node) -> Kernel:
 @operator("RandomNormal", "RandomUniform")
 def random(node: Node) -> Kernel:
     shape = node.ints("shape") or []
-    return lambda: _draw(node, torch.empty(shape, dtype=torch_dtype(node.int("dtype", 1))))
+    return lambda: _draw(node, torch.empty(shape, dtype=torch_dtype(node.integer("dtype", 1))))
 
 
 @operator("RandomNormalLike", "RandomUniformLike")
 def random_like(node: Node) -> Kernel:
-    dtype = torch_dtype(node.int("dtype")) if "dtype" in node.attributes else None
+    dtype = torch_dtype(node.integer("dtype")) if "dtype" in node.attributes else None
     return lambda x: _draw(node, torch.empty(x.shape, dtype=dtype or x.dtype, device=x.device))
 
 
 def _draw(node: Node, empty: Tensor) -> Tensor:
     if "Normal" in node.op_type:
-        return empty.normal_(node.float("mean"), node.float("scale", 1.0))
-    return empty.uniform_(node.float("low"), node.float("high", 1.0))
+        return empty.normal_(node.number("mean"), node.number("scale", 1.0))
+    return empty.uniform_(node.number("low"), node.number("high", 1.0))
 
 
 @operator("Bernoulli")
 def bernoulli(node: Node) -> Kernel:
-    dtype = torch_dtype(node.int("dtype")) if "dtype" in node.attributes else None
+    dtype = torch_dtype(node.integer("dtype")) if "dtype" in node.attributes else None
     return lambda x: torch.bernoulli(x).to(dtype or x.dtype)
 
 
 @operator("Dropout", contextual=True)
 def dropout(node: Node) -> Kernel:
     """Drops in train mode, whatever `training_mode` was exported as; else the identity."""
-    fixed = node.float("ratio", 0.5)
+    fixed = node.number("ratio", 0.5)
 
-    def kernel(context: Context, x: Tensor, ratio: Tensor | None = None, mode: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def kernel(
+        context: Context, x: Tensor, ratio: Tensor | None = None, mode: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         share = fixed if ratio is None else float(ratio.item())
         always = mode is not None and bool(mode.item())
         if share == 0 or not (context.training or always):
@@ -98,7 +105,7 @@ def window(node: Node) -> Kernel:
         "BlackmanWindow": (0.42, 0.5, 0.08),
     }
     a, b, c = weights[node.op_type]
-    dtype, periodic = torch_dtype(node.int("output_datatype", 1)), node.flag("periodic", 1)
+    dtype, periodic = torch_dtype(node.integer("output_datatype", 1)), node.flag("periodic", 1)
 
     def kernel(size: Tensor) -> Tensor:
         count = int(size.item())
@@ -106,5 +113,3 @@ def window(node: Node) -> Kernel:
         return (a - b * torch.cos(angle) + c * torch.cos(2 * angle)).to(dtype)
 
     return kernel
-
-

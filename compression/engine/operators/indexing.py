@@ -14,7 +14,7 @@ def positive(indices: Tensor, size: int) -> Tensor:
 
 @operator("Gather")
 def gather(node: Node) -> Kernel:
-    axis, single = node.int("axis"), scalar(node, 1)
+    axis, single = node.integer("axis"), scalar(node, 1)
     if single is not None and node.constants[1].dim() == 0:
         return lambda x, _: x.select(axis, int(single))
 
@@ -28,19 +28,21 @@ def gather(node: Node) -> Kernel:
 
 @operator("GatherElements")
 def gather_elements(node: Node) -> Kernel:
-    axis = node.int("axis")
+    axis = node.integer("axis")
     return lambda x, indices: x.gather(axis, positive(indices, x.shape[axis]))
 
 
 @operator("GatherND")
 def gather_nd(node: Node) -> Kernel:
-    batch = node.int("batch_dims")
+    batch = node.integer("batch_dims")
 
     def kernel(x: Tensor, indices: Tensor) -> Tensor:
         index = tuple(positive(part, x.shape[batch + n]) for n, part in enumerate(indices.unbind(-1)))
         inner = indices.dim() - 1 - batch
         leading = tuple(
-            torch.arange(x.shape[d], device=x.device).reshape([-1 if e == d else 1 for e in range(batch)] + [1] * inner)
+            torch.arange(x.shape[d], device=x.device).reshape(
+                [-1 if e == d else 1 for e in range(batch)] + [1] * inner
+            )
             for d in range(batch)
         )
         return x[leading + index]
@@ -62,7 +64,9 @@ def slice_(node: Node) -> Kernel:
     """Bounds are attributes before opset 10."""
 
     def kernel(x: Tensor, *bounds: Tensor | None) -> Tensor:
-        starts, ends, axes, steps = (None if b is None else ints(b) for b in (*bounds, None, None, None, None)[:4])
+        starts, ends, axes, steps = (
+            None if b is None else ints(b) for b in (*bounds, None, None, None, None)[:4]
+        )
         if starts is None or ends is None:
             starts, ends, axes = node.ints("starts") or [], node.ints("ends") or [], node.ints("axes")
         dims = range(len(starts)) if axes is None else [axis % x.dim() for axis in axes]
@@ -78,7 +82,7 @@ REDUCE = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 @operator("ScatterElements", "Scatter")
 def scatter_elements(node: Node) -> Kernel:
-    axis, reduction = node.int("axis"), node.text("reduction", "none")
+    axis, reduction = node.integer("axis"), node.text("reduction", "none")
 
     def kernel(x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
         index = positive(indices, x.shape[axis])
@@ -106,7 +110,7 @@ def scatter_nd(node: Node) -> Kernel:
 
 @operator("TensorScatter")
 def tensor_scatter(node: Node) -> Kernel:
-    axis, circular = node.int("axis", -2), node.text("mode", "linear") == "circular"
+    axis, circular = node.integer("axis", -2), node.text("mode", "linear") == "circular"
 
     def kernel(past: Tensor, update: Tensor, start: Tensor | None = None) -> Tensor:
         dim = axis % past.dim()
@@ -122,7 +126,7 @@ def tensor_scatter(node: Node) -> Kernel:
 
 @operator("OneHot", host=(1,))
 def one_hot(node: Node) -> Kernel:
-    axis = node.int("axis", -1)
+    axis = node.integer("axis", -1)
 
     def kernel(indices: Tensor, depth: Tensor, values: Tensor) -> Tensor:
         count = int(depth.item())
@@ -130,7 +134,9 @@ def one_hot(node: Node) -> Kernel:
         hot = index.remainder(count).unsqueeze(axis)
         inside = ((index >= -count) & (index < count)).unsqueeze(axis)
         dim = axis % hot.dim()
-        classes = torch.arange(count, device=index.device).reshape([-1 if d == dim else 1 for d in range(hot.dim())])
+        classes = torch.arange(count, device=index.device).reshape(
+            [-1 if d == dim else 1 for d in range(hot.dim())]
+        )
         off, on = values.unbind()
         return torch.where((classes == hot) & inside, on, off)
 
@@ -159,7 +165,9 @@ def unique(node: Node) -> Kernel:
 
     def kernel(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         x, dim = (x.reshape(-1), 0) if axis is None else (x, axis)
-        values, inverse, counts = torch.unique(x, dim=dim, sorted=True, return_inverse=True, return_counts=True)
+        values, inverse, counts = torch.unique(
+            x, dim=dim, sorted=True, return_inverse=True, return_counts=True
+        )
         first = torch.full((len(counts),), len(inverse), dtype=torch.int64, device=x.device)
         first = first.scatter_reduce(0, inverse, torch.arange(len(inverse), device=x.device), "amin")
         if not ordered:

@@ -15,7 +15,7 @@ plain("MatMul", widened(torch.matmul))
 
 @operator("Gemm")
 def gemm(node: Node) -> Kernel:
-    alpha, beta = node.float("alpha", 1.0), node.float("beta", 1.0)
+    alpha, beta = node.number("alpha", 1.0), node.number("beta", 1.0)
     left, right = node.flag("transA"), node.flag("transB")
 
     def kernel(a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
@@ -27,7 +27,9 @@ def gemm(node: Node) -> Kernel:
         return (alpha * (a @ b) + beta * c).to(a.dtype)
 
     if alpha == beta == 1 and right and not left:
-        return lambda a, b, c=None: functional.linear(a, b, c) if c is None or c.dim() == 1 else kernel(a, b, c)
+        return lambda a, b, c=None: (
+            functional.linear(a, b, c) if c is None or c.dim() == 1 else kernel(a, b, c)
+        )
     return kernel
 
 
@@ -38,10 +40,13 @@ def einsum(node: Node) -> Kernel:
 
 
 def _lettered(equation: str, operands: tuple[Tensor, ...]) -> str:
-    """ONNX lets an ellipsis stand for different numbers of axes, which torch broadcasts too; letters are the same."""
+    """ONNX lets an ellipsis stand for different numbers of axes, which torch broadcasts too; letters are
+    the same."""
     if "->" in equation or "..." in equation or not operands:
         return equation
-    counted = sorted(letter for letter in set(equation) & set(string.ascii_letters) if equation.count(letter) == 1)
+    counted = sorted(
+        letter for letter in set(equation) & set(string.ascii_letters) if equation.count(letter) == 1
+    )
     return f"{equation}->{''.join(counted)}"
 
 
@@ -50,7 +55,9 @@ def matmul_integer(_node: Node) -> Kernel:
     return _matmul_integer
 
 
-def _matmul_integer(a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None) -> Tensor:
+def _matmul_integer(
+    a: Tensor, b: Tensor, a_zero: Tensor | None = None, b_zero: Tensor | None = None
+) -> Tensor:
     """Zero points per row of `a` and per column of `b`."""
     return torch.matmul(centred(a, a_zero, -2), centred(b, b_zero, -1))
 

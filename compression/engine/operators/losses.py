@@ -27,9 +27,11 @@ def softmax_cross_entropy_loss(node: Node) -> Kernel:
 
 
 def _nll(node: Node) -> Kernel:
-    reduction, ignored = node.text("reduction", "mean"), node.int("ignore_index", -100)
+    reduction, ignored = node.text("reduction", "mean"), node.integer("ignore_index", -100)
 
     def kernel(scores: Tensor, labels: Tensor, weight: Tensor | None = None) -> Tensor:
-        return functional.nll_loss(scores, labels.to(torch.int64), weight, ignore_index=ignored, reduction=reduction)
+        return functional.nll_loss(
+            scores, labels.to(torch.int64), weight, ignore_index=ignored, reduction=reduction
+        )
 
     return kernel

@@ -13,12 +13,14 @@ from compression.engine.operators.table import Context, Kernel, operator
 
 @operator("BatchNormalization", contextual=True)
 def batch_normalization(node: Node) -> Kernel:
-    """In train mode with the batch's statistics, and the running ones move. (A graph exported in training mode
-    returns them as outputs instead.)"""
-    epsilon, momentum = node.float("epsilon", 1e-5), node.float("momentum", 0.9)
+    """In train mode with the batch's statistics, and the running ones move. (A graph exported in training
+    mode returns them as outputs instead.)"""
+    epsilon, momentum = node.number("epsilon", 1e-5), node.number("momentum", 0.9)
     exported_training = node.flag("training_mode")
 
-    def kernel(context: Context, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Any:
+    def kernel(
+        context: Context, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
+    ) -> Any:
         if exported_training:
             return _training_outputs(x, (scale, bias, mean, variance), epsilon, momentum)
         batch = context.training and not context.frozen_statistics
@@ -27,18 +29,22 @@ def batch_normalization(node: Node) -> Kernel:
     return kernel
 
 
-def _training_outputs(x: Tensor, given: tuple[Tensor, ...], epsilon: float, momentum: float) -> tuple[Tensor, ...]:
+def _training_outputs(
+    x: Tensor, given: tuple[Tensor, ...], epsilon: float, momentum: float
+) -> tuple[Tensor, ...]:
     scale, bias, mean, variance = given
     dims = [dim for dim in range(x.dim()) if dim != 1]
     batch_mean, batch_variance = x.mean(dims), x.var(dims, unbiased=False)
     y = functional.batch_norm(x, batch_mean, batch_variance, scale, bias, False, 0.0, epsilon)
-    running = [old * momentum + new * (1 - momentum) for old, new in ((mean, batch_mean), (variance, batch_variance))]
+    running = [
+        old * momentum + new * (1 - momentum) for old, new in ((mean, batch_mean), (variance, batch_variance))
+    ]
     return y, running[0].to(mean.dtype), running[1].to(variance.dtype)
 
 
 @operator("InstanceNormalization")
 def instance_normalization(node: Node) -> Kernel:
-    epsilon = node.float("epsilon", 1e-5)
+    epsilon = node.number("epsilon", 1e-5)
 
     def kernel(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         return functional.group_norm(x, x.shape[1], scale, bias, epsilon)
@@ -49,7 +55,7 @@ def instance_normalization(node: Node) -> Kernel:
 @operator("GroupNormalization")
 def group_normalization(node: Node) -> Kernel:
     """Scale and bias are per group before opset 21, per channel since."""
-    groups, epsilon = node.int("num_groups", 1), node.float("epsilon", 1e-5)
+    groups, epsilon = node.integer("num_groups", 1), node.number("epsilon", 1e-5)
 
     def kernel(x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
         repeats = x.shape[1] // scale.shape[0]
@@ -62,8 +68,8 @@ def group_normalization(node: Node) -> Kernel:
 
 @operator("LayerNormalization")
 def layer_normalization(node: Node) -> Kernel:
-    axis, epsilon = node.int("axis", -1), node.float("epsilon", 1e-5)
-    stash = torch_dtype(node.int("stash_type", 1))
+    axis, epsilon = node.integer("axis", -1), node.number("epsilon", 1e-5)
+    stash = torch_dtype(node.integer("stash_type", 1))
 
     def kernel(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Any:
         shape = x.shape[axis % x.dim() :]
@@ -82,8 +88,8 @@ def layer_normalization(node: Node) -> Kernel:
 
 @operator("RMSNormalization")
 def rms_normalization(node: Node) -> Kernel:
-    axis, epsilon = node.int("axis", -1), node.float("epsilon", 1e-5)
-    stash = torch_dtype(node.int("stash_type", 1))
+    axis, epsilon = node.integer("axis", -1), node.number("epsilon", 1e-5)
+    stash = torch_dtype(node.integer("stash_type", 1))
 
     def kernel(x: Tensor, scale: Tensor) -> Tensor:
         dims = list(range(axis % x.dim(), x.dim()))
@@ -96,8 +102,8 @@ def rms_normalization(node: Node) -> Kernel:
 
 @operator("LRN")
 def lrn(node: Node) -> Kernel:
-    size, alpha = node.int("size"), node.float("alpha", 0.0001)
-    beta, bias = node.float("beta", 0.75), node.float("bias", 1.0)
+    size, alpha = node.integer("size"), node.number("alpha", 0.0001)
+    beta, bias = node.number("beta", 0.75), node.number("bias", 1.0)
 
     def kernel(x: Tensor) -> Tensor:
         squares = functional.pad((x * x).movedim(1, -1), [(size - 1) // 2, size // 2])

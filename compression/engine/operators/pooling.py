@@ -1,4 +1,5 @@
-"""Pools. Padding is made explicit where torch's own does not fit; a short last window of ceil_mode is padded for."""
+"""Pools. Padding is made explicit where torch's own does not fit; a short last window of ceil_mode is
+padded for."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,7 +42,9 @@ def max_pool(node: Node) -> Kernel:
         else:
             y = window.pad(y, -torch.inf)
         pool = MAX_POOLS[len(window.kernel)]
-        result = pool(y, window.kernel, window.strides, padding, window.dilations, return_indices=with_indices)
+        result = pool(
+            y, window.kernel, window.strides, padding, window.dilations, return_indices=with_indices
+        )
         if not with_indices:
             return result.to(x.dtype)
         values, places = result
@@ -57,7 +60,7 @@ def _torch_pads(window: Windows) -> bool:
 def _global_indices(places: Tensor, x: Tensor, window: Windows, *, explicit: bool, node: Node) -> Tensor:
     """From positions in one padded plane to positions in the whole tensor."""
     sizes = list(x.shape[2:])
-    coordinates, rest = [], places
+    coordinates, rest = list[Tensor](), places
     for size, (before, after), more in list(zip(sizes, window.pads, window.overhang, strict=True))[::-1]:
         extent = size + before + after + more if explicit else size
         coordinates.insert(0, rest % extent - (before if explicit else 0))
@@ -84,7 +87,9 @@ def max_unpool(node: Node) -> Kernel:
         y = x.new_zeros(sizes.numel()).scatter(0, indices.reshape(-1), x.reshape(-1)).reshape(sizes)
         if shape is None:
             return y
-        return functional.pad(y, [n for a, b in zip(sizes[::-1], ints(shape)[::-1], strict=True) for n in (0, b - a)])
+        return functional.pad(
+            y, [n for a, b in zip(sizes[::-1], ints(shape)[::-1], strict=True) for n in (0, b - a)]
+        )
 
     return kernel
 
@@ -118,7 +123,7 @@ def average_pool(node: Node) -> Kernel:
 
 @operator("LpPool")
 def lp_pool(node: Node) -> Kernel:
-    p = node.int("p", 2)
+    p = node.integer("p", 2)
 
     def kernel(x: Tensor) -> Tensor:
         window = _window(node, x)
@@ -139,5 +144,5 @@ def global_max_pool(_node: Node) -> Kernel:
 
 @operator("GlobalLpPool")
 def global_lp_pool(node: Node) -> Kernel:
-    p = node.int("p", 2)
+    p = node.integer("p", 2)
     return lambda x: torch.linalg.vector_norm(x, p, dim=list(range(2, x.dim())), keepdim=True)

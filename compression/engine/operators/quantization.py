@@ -1,7 +1,8 @@
 """Casts, and QuantizeLinear / DequantizeLinear with what is built on them.
 
-Rounding passes the gradient straight through (Bengio et al. 2013, arXiv:1308.3432). While a gradient is wanted a
-quantized tensor holds its integers in floating point, and the gradient of the scale is that of LSQ (arXiv:1902.08153).
+Rounding passes the gradient straight through (Bengio et al. 2013, arXiv:1308.3432). While a gradient is
+wanted a quantized tensor holds its integers in floating point, and the gradient of the scale is that of LSQ
+(arXiv:1902.08153).
 """
 
 from collections.abc import Mapping
@@ -52,7 +53,9 @@ def _to_float8(x: Tensor, dtype: torch.dtype, saturate: bool) -> Tensor:
 
 def _to_power_of_two(x: Tensor, round_mode: str) -> Tensor:
     mantissa, exponent = torch.frexp(x.abs())
-    up = {"up": mantissa > 0.5, "nearest": mantissa >= 0.75}.get(round_mode, torch.zeros_like(x, dtype=torch.bool))
+    up = {"up": mantissa > 0.5, "nearest": mantissa >= 0.75}.get(
+        round_mode, torch.zeros_like(x, dtype=torch.bool)
+    )
     biased = (exponent - 1 + up.to(exponent.dtype) + E8M0_BIAS).clamp(0, 2 * E8M0_BIAS)
     biased = torch.where(x == 0, 0, biased)
     return torch.where(x.isnan(), 255, biased).to(torch.uint8).view(E8M0)
@@ -68,7 +71,7 @@ def _round_to_float4(x: Tensor) -> Tensor:
 
 @operator("Cast")
 def cast(node: Node) -> Kernel:
-    target, saturate, round_mode = node.int("to"), node.flag("saturate", 1), node.text("round_mode", "up")
+    target, saturate, round_mode = node.integer("to"), node.flag("saturate", 1), node.text("round_mode", "up")
     if target == TensorProto.STRING:
         raise unsupported(node, "strings")
     return lambda x: cast_to(x, target, saturate, round_mode)
@@ -106,7 +109,7 @@ def straight_through(x: Tensor) -> Tensor:
 
 
 def _range(onnx_type: int | None, dtype: torch.dtype) -> tuple[int, int]:
-    if onnx_type in NARROW_RANGES:
+    if onnx_type is not None and onnx_type in NARROW_RANGES:
         return NARROW_RANGES[onnx_type]
     info = torch.iinfo(dtype)
     return info.min, info.max
@@ -114,14 +117,16 @@ def _range(onnx_type: int | None, dtype: torch.dtype) -> tuple[int, int]:
 
 @operator("QuantizeLinear")
 def quantize_linear(node: Node) -> Kernel:
-    axis, block, saturate = node.int("axis", 1), node.int("block_size"), node.flag("saturate", 1)
+    axis, block, saturate = node.integer("axis", 1), node.integer("block_size"), node.flag("saturate", 1)
     declared = node.types.get(node.inputs[2]) if node.has(2) else node.attributes.get("output_dtype")
-    precision = node.int("precision")
+    precision = node.integer("precision")
 
     def kernel(x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
         wide = x if not precision else x.to(torch_dtype(precision))
         y = wide / _shaped(scale, x, axis, block).to(wide.dtype)
-        dtype = torch_dtype(declared or TensorProto.UINT8) if zero_point is None or declared else zero_point.dtype
+        dtype = (
+            torch_dtype(declared or TensorProto.UINT8) if zero_point is None or declared else zero_point.dtype
+        )
         if dtype in FLOAT8:
             return _to_float8(y.to(torch.float32), dtype, saturate)
         if declared == TensorProto.FLOAT4E2M1:
@@ -137,7 +142,7 @@ def quantize_linear(node: Node) -> Kernel:
 
 @operator("DequantizeLinear")
 def dequantize_linear(node: Node) -> Kernel:
-    axis, block = node.int("axis", 1), node.int("block_size")
+    axis, block = node.integer("axis", 1), node.integer("block_size")
     target = node.attributes.get("output_dtype")
 
     def kernel(x: Tensor, scale: Tensor, zero_point: Tensor | None = None) -> Tensor:
@@ -170,7 +175,8 @@ def _requantized(y: Tensor, factor: Tensor, zero_point: Tensor) -> Tensor:
 
 @operator("QLinearMatMul")
 def qlinear_matmul(_node: Node) -> Kernel:
-    """Inputs a, b and the result, each with scale and zero point: per tensor, or per row of a and column of b."""
+    """Inputs a, b and the result, each with scale and zero point: per tensor, or per row of a and column of
+    b."""
 
     def kernel(*operands: Tensor) -> Tensor:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = operands

@@ -28,30 +28,53 @@ DEFAULTS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def _activation(name: str, alpha: float | None, beta: float | None) -> Activation:
-    match name:
-        case "Affine":
-            return lambda x: x * (alpha or 1.0) + (beta or 0.0)
-        case "LeakyRelu":
-            return partial(functional.leaky_relu, negative_slope=0.01 if alpha is None else alpha)
-        case "ThresholdedRelu":
-            return lambda x: torch.where(x > (1.0 if alpha is None else alpha), x, 0)
-        case "ScaledTanh":
-            return lambda x: (alpha or 1.0) * torch.tanh((beta or 1.0) * x)
-        case "HardSigmoid":
-            return lambda x: (x * (0.2 if alpha is None else alpha) + (0.5 if beta is None else beta)).clamp(0, 1)
-        case "Elu":
-            return partial(functional.elu, alpha=1.0 if alpha is None else alpha)
-    return _PLAIN[name]
+def _affine(x: Tensor, alpha: float = 1.0, beta: float = 0.0) -> Tensor:
+    return x * alpha + beta
 
 
-_PLAIN: Mapping[str, Activation] = {
-    "Sigmoid": torch.sigmoid,
-    "Tanh": torch.tanh,
+def _thresholded_relu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    return torch.where(x > alpha, x, 0)
+
+
+def _scaled_tanh(x: Tensor, alpha: float = 1.0, beta: float = 1.0) -> Tensor:
+    return alpha * torch.tanh(beta * x)
+
+
+def _hard_sigmoid(x: Tensor, alpha: float = 0.2, beta: float = 0.5) -> Tensor:
+    return (x * alpha + beta).clamp(0, 1)
+
+
+def _leaky_relu(x: Tensor, alpha: float = 0.01) -> Tensor:
+    return functional.leaky_relu(x, alpha)
+
+
+ACTIVATIONS: Mapping[str, Callable[..., Tensor]] = {
+    "Affine": _affine,
+    "Elu": functional.elu,
+    "HardSigmoid": _hard_sigmoid,
+    "LeakyRelu": _leaky_relu,
     "Relu": torch.relu,
-    "Softsign": functional.softsign,
+    "ScaledTanh": _scaled_tanh,
+    "Sigmoid": torch.sigmoid,
     "Softplus": functional.softplus,
+    "Softsign": functional.softsign,
+    "Tanh": torch.tanh,
+    "ThresholdedRelu": _thresholded_relu,
 }
+PARAMETERS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("Affine", "HardSigmoid", "ScaledTanh"), ("alpha", "beta")),
+    **dict.fromkeys(("Elu", "LeakyRelu", "ThresholdedRelu"), ("alpha",)),
+}
+
+
+def _activations(names: Sequence[str], alphas: Sequence[float], betas: Sequence[float]) -> list[Activation]:
+    """alpha and beta are consumed, in order, by the activations that take one."""
+    given = {"alpha": iter(alphas), "beta": iter(betas)}
+    made: list[Activation] = []
+    for name in names:
+        options = {key: next(given[key], None) for key in PARAMETERS.get(name, ())}
+        made.append(partial(ACTIVATIONS[name], **{k: v for k, v in options.items() if v is not None}))
+    return made
 
 
 @dataclass(frozen=True)
@@ -60,9 +83,16 @@ class Weights:
 
     w: Tensor
     r: Tensor
-    w_bias: Tensor
-    r_bias: Tensor
+    biases: Tensor
     peepholes: Tensor | None
+
+    @property
+    def w_bias(self) -> Tensor:
+        return self.biases.chunk(2)[0]
+
+    @property
+    def r_bias(self) -> Tensor:
+        return self.biases.chunk(2)[1]
 
 
 class Layer:
@@ -74,12 +104,10 @@ class Layer:
         self.directions = 2 if self.direction == "bidirectional" else 1
         names = list(node.attributes.get("activations") or DEFAULTS[self.kind] * self.directions)
         self.default = names == list(DEFAULTS[self.kind]) * self.directions
-        alphas = [*node.attributes.get("activation_alpha", [])]
-        betas = [*node.attributes.get("activation_beta", [])]
-        if any(name.title() not in {n.title() for n in _KNOWN} for name in names):
+        if any(name not in ACTIVATIONS for name in names):
             raise unsupported(node, f"activations {', '.join(names)}")
-        given = [*zip(names, alphas + [None] * len(names), betas + [None] * len(names), strict=False)]
-        self.activations = [_activation(*entry) for entry in given]
+        alphas, betas = (node.attributes.get(f"activation_{key}") or [] for key in ("alpha", "beta"))
+        self.activations = _activations(names, alphas, betas)
         self.clip = node.attributes.get("clip")
         self.batch_first = node.flag("layout")
         self.reset_after = node.flag("linear_before_reset")
@@ -93,9 +121,6 @@ class Layer:
     def activations_of(self, direction: int) -> list[Activation]:
         count = len(DEFAULTS[self.kind])
         return self.activations[direction * count : (direction + 1) * count]
-
-
-_KNOWN = {*_PLAIN, "Affine", "LeakyRelu", "ThresholdedRelu", "ScaledTanh", "HardSigmoid", "Elu"}
 
 
 @operator("RNN", "GRU", "LSTM")
@@ -114,7 +139,7 @@ def recurrent(node: Node) -> Kernel:
             y, last = _fused(layer, x, (w, r, bias), state)
         else:
             weights = [
-                Weights(w[d], r[d], *bias[d].chunk(2), None if peepholes is None else peepholes[d])
+                Weights(w[d], r[d], bias[d], None if peepholes is None else peepholes[d])
                 for d in range(w.shape[0])
             ]
             y, last = _looped(layer, x, weights, (state, lengths))
@@ -130,7 +155,9 @@ def _reordered(x: Tensor, kind: str) -> Tensor:
     return torch.cat([parts[i] for i in ORDERS[kind]])
 
 
-def _fused(layer: Layer, x: Tensor, given: tuple[Tensor, Tensor, Tensor], state: State) -> tuple[Tensor, State]:
+def _fused(
+    layer: Layer, x: Tensor, given: tuple[Tensor, Tensor, Tensor], state: State
+) -> tuple[Tensor, State]:
     w, r, bias = given
     flat: list[Tensor] = []
     for d in range(layer.directions):
@@ -142,10 +169,12 @@ def _fused(layer: Layer, x: Tensor, given: tuple[Tensor, Tensor, Tensor], state:
     else:
         function = torch.gru if layer.kind == "GRU" else torch.rnn_tanh
         y, *last = function(x, state[0], flat, *options)
-    return y.unflatten(-1, (layer.directions, -1)).transpose(1, 2), tuple(last)
+    return y.reshape(*y.shape[:-1], layer.directions, -1).transpose(1, 2), tuple(last)
 
 
-def _looped(layer: Layer, x: Tensor, weights: list[Weights], start: tuple[State, Tensor | None]) -> tuple[Tensor, State]:
+def _looped(
+    layer: Layer, x: Tensor, weights: list[Weights], start: tuple[State, Tensor | None]
+) -> tuple[Tensor, State]:
     (hidden, cell), lengths = start
     ys, lasts = [], []
     for d, own in enumerate(weights):
@@ -158,7 +187,9 @@ def _looped(layer: Layer, x: Tensor, weights: list[Weights], start: tuple[State,
     return torch.stack(ys, 1), tuple(torch.stack(parts) for parts in zip(*lasts, strict=True))
 
 
-def _unrolled(step: Step, x: Tensor, state: State, lengths: Tensor | None, backward: bool) -> tuple[Tensor, State]:
+def _unrolled(
+    step: Step, x: Tensor, state: State, lengths: Tensor | None, backward: bool
+) -> tuple[Tensor, State]:
     """A sequence that has ended keeps its state and puts out zeros."""
     steps = range(x.shape[0])
     ys: list[Tensor] = [x] * x.shape[0]
@@ -192,7 +223,11 @@ def _gru_step(layer: Layer, own: Weights, activations: list[Activation]) -> Step
         xz, xr, xh = x.chunk(3, -1)
         z = f(_clipped(layer, xz + functional.linear(h, rz, bz)))
         reset = f(_clipped(layer, xr + functional.linear(h, rr, br)))
-        inner = reset * functional.linear(h, rh, bh) if layer.reset_after else functional.linear(reset * h, rh, bh)
+        inner = (
+            reset * functional.linear(h, rh, bh)
+            if layer.reset_after
+            else functional.linear(reset * h, rh, bh)
+        )
         new = g(_clipped(layer, xh + inner))
         return ((1 - z) * new + z * h,)
 

@@ -83,7 +83,7 @@ def _elementwise(name: str, x: Tensor) -> Tensor:
 @operator("ArgMax", "ArgMin")
 def arg_extreme(node: Node) -> Kernel:
     function = torch.argmax if node.op_type == "ArgMax" else torch.argmin
-    axis, keepdim, last = node.int("axis"), node.flag("keepdims", 1), node.flag("select_last_index")
+    axis, keepdim, last = node.integer("axis"), node.flag("keepdims", 1), node.flag("select_last_index")
 
     def kernel(x: Tensor) -> Tensor:
         if not last:
@@ -95,7 +95,7 @@ def arg_extreme(node: Node) -> Kernel:
 
 @operator("LpNormalization")
 def lp_normalization(node: Node) -> Kernel:
-    axis, p = node.int("axis", -1), node.int("p", 2)
+    axis, p = node.integer("axis", -1), node.integer("p", 2)
 
     def kernel(x: Tensor) -> Tensor:
         norm = torch.linalg.vector_norm(x, p, dim=axis, keepdim=True)
@@ -107,7 +107,7 @@ def lp_normalization(node: Node) -> Kernel:
 @operator("TopK", host=(1,))
 def topk(node: Node) -> Kernel:
     """Of equal values the first comes first."""
-    axis, largest = node.int("axis", -1), node.flag("largest", 1)
+    axis, largest = node.integer("axis", -1), node.flag("largest", 1)
 
     def kernel(x: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         wide = x.to(torch.int64) if x.dtype in UNSIGNED else x

@@ -1,4 +1,5 @@
-"""Resampling: Resize as one interpolation matrix per axis, with torch's own where it computes the same; grids; regions."""
+"""Resampling: Resize as one interpolation matrix per axis, with torch's own where it computes the same;
+grids; regions."""
 
 import math
 from dataclasses import dataclass
@@ -48,7 +49,9 @@ def upsample(node: Node) -> Kernel:
     return kernel
 
 
-def axes_of(node: Node, x: Tensor, roi: Tensor | None, scales: Tensor | None, sizes: Tensor | None) -> list[Axis]:
+def axes_of(
+    node: Node, x: Tensor, roi: Tensor | None, scales: Tensor | None, sizes: Tensor | None
+) -> list[Axis]:
     dims = [dim % x.dim() for dim in node.ints("axes") or range(x.dim())]
     regions: list[Any] = [None] * len(dims)
     if coordinates(node) == "tf_crop_and_resize" and roi is not None:
@@ -145,13 +148,15 @@ def _nearest(node: Node, axis: Axis) -> Tensor:
 
 
 def _interpolated(node: Node, x: Tensor, axis: Axis) -> Tensor:
-    matrix = _matrix(node, axis).to(device=x.device, dtype=x.dtype if x.is_floating_point() else torch.float32)
+    matrix = _matrix(node, axis).to(
+        device=x.device, dtype=x.dtype if x.is_floating_point() else torch.float32
+    )
     y = (x.to(matrix.dtype).movedim(axis.dim, -1) @ matrix.t()).movedim(-1, axis.dim)
     if axis.roi is not None:
         place = positions(node, axis)
         outside = ((place < 0) | (place > axis.size - 1)).to(x.device)
         shape = [-1 if dim == axis.dim else 1 for dim in range(x.dim())]
-        y = torch.where(outside.reshape(shape), node.float("extrapolation_value"), y)
+        y = torch.where(outside.reshape(shape), node.number("extrapolation_value"), y)
     return y if x.is_floating_point() else y.round().to(x.dtype)
 
 
@@ -165,7 +170,7 @@ def _matrix(node: Node, axis: Axis) -> Tensor:
     reach = math.ceil((2 if cubic else 1) / stretch) + 1
     taps = torch.floor(place)[:, None] + torch.arange(-reach, reach + 1, dtype=torch.float64)
     distance = (taps - place[:, None]).abs() * stretch
-    weights = _cubic(distance, node.float("cubic_coeff_a", -0.75)) if cubic else (1 - distance).clamp(min=0)
+    weights = _cubic(distance, node.number("cubic_coeff_a", -0.75)) if cubic else (1 - distance).clamp(min=0)
     if node.flag("exclude_outside"):
         weights = weights * ((taps >= 0) & (taps < axis.size))
     weights = weights / weights.sum(1, keepdim=True)

@@ -27,8 +27,8 @@ def affine_grid(node: Node) -> Kernel:
 @operator("RoiAlign")
 def roi_align(node: Node) -> Kernel:
     """Mask R-CNN's pooling of regions, arXiv:1703.06870: bilinear samples on a grid in each bin."""
-    height, width = node.int("output_height", 1), node.int("output_width", 1)
-    ratio, scale = node.int("sampling_ratio"), node.float("spatial_scale", 1.0)
+    height, width = node.integer("output_height", 1), node.integer("output_width", 1)
+    ratio, scale = node.integer("sampling_ratio"), node.number("spatial_scale", 1.0)
     default = "half_pixel" if node.opset >= 16 else "output_half_pixel"
     shift = 0.5 if node.text("coordinate_transformation_mode", default) == "half_pixel" else 0.0
     largest = node.text("mode", "avg") == "max"
@@ -44,7 +44,9 @@ def roi_align(node: Node) -> Kernel:
         bins = sampled.reshape(x.shape[0], height, int(counts[0]), width, int(counts[1]))
         return bins.amax((2, 4)) if largest else bins.mean((2, 4))
 
-    return lambda x, rois, batch: torch.stack([one(x[int(b)], roi) for b, roi in zip(batch, rois, strict=True)])
+    return lambda x, rois, batch: torch.stack(
+        [one(x[int(b)], roi) for b, roi in zip(batch, rois, strict=True)]
+    )
 
 
 def _sample_points(start: float, size: float, bins: int, count: int) -> Tensor:
@@ -75,13 +77,17 @@ def non_max_suppression(node: Node) -> Kernel:
     centred = node.flag("center_point_box")
 
     def kernel(boxes: Tensor, scores: Tensor, *limits: Tensor | None) -> Tensor:
-        most, overlap, least = (None if limit is None else limit.item() for limit in (*limits, None, None, None)[:3])
+        most, overlap, least = (
+            None if limit is None else limit.item() for limit in (*limits, None, None, None)[:3]
+        )
         corners = _corners(boxes, centred)
         chosen = [
             [batch, label, index]
             for batch in range(scores.shape[0])
             for label in range(scores.shape[1])
-            for index in _greedy(corners[batch], scores[batch, label], overlap or 0.0, least)[: int(most or 0)]
+            for index in _greedy(corners[batch], scores[batch, label], overlap or 0.0, least)[
+                : int(most or 0)
+            ]
         ]
         return torch.tensor(chosen, dtype=torch.int64).reshape(-1, 3)
 

@@ -31,7 +31,7 @@ def reshape(node: Node) -> Kernel:
 
 @operator("Flatten")
 def flatten(node: Node) -> Kernel:
-    axis = node.int("axis", 1)
+    axis = node.integer("axis", 1)
 
     def kernel(x: Tensor) -> Tensor:
         rows = math.prod(x.shape[:axis])
@@ -73,27 +73,33 @@ def unsqueeze(node: Node) -> Kernel:
 
 @operator("Concat")
 def concat(node: Node) -> Kernel:
-    axis = node.int("axis", 1)
+    axis = node.integer("axis", 1)
     return lambda *tensors: torch.cat(tensors, axis)
 
 
 @operator("Split", host=(1,))
 def split(node: Node) -> Kernel:
-    axis, fixed, count = node.int("axis"), node.ints("split"), len(node.outputs)
+    axis, fixed, count = node.integer("axis"), node.ints("split"), len(node.outputs)
 
     def kernel(x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
         parts = fixed if sizes is None else ints(sizes)
         if parts is None:
             step = -(-x.shape[axis] // count)
             parts = [min(step, max(0, x.shape[axis] - step * index)) for index in range(count)]
-        return tuple(x.split(parts, axis))
+        return torch.split(x, parts, axis)
 
     return kernel
 
 
 @operator("Expand", host=(1,))
 def expand(_node: Node) -> Kernel:
-    return lambda x, shape: x.expand(torch.broadcast_shapes(x.shape, tuple(ints(shape))))
+    return lambda x, shape: x.expand(_broadcast(list(x.shape), ints(shape)))
+
+
+def _broadcast(one: list[int], other: list[int]) -> list[int]:
+    rank = max(len(one), len(other))
+    pairs = zip([1] * (rank - len(one)) + one, [1] * (rank - len(other)) + other, strict=True)
+    return [b if a == 1 else a for a, b in pairs]
 
 
 @operator("Tile", host=(1,))
@@ -103,7 +109,7 @@ def tile(_node: Node) -> Kernel:
 
 @operator("Shape")
 def shape_of(node: Node) -> Kernel:
-    start, end = node.int("start"), node.attributes.get("end")
+    start, end = node.integer("start"), node.attributes.get("end")
     return lambda x: torch.tensor(list(x.shape)[slice(start, end)], dtype=torch.int64)
 
 
@@ -114,7 +120,7 @@ def size(_node: Node) -> Kernel:
 
 @operator("DepthToSpace")
 def depth_to_space(node: Node) -> Kernel:
-    block, depth_first = node.int("blocksize"), node.text("mode", "DCR") == "DCR"
+    block, depth_first = node.integer("blocksize"), node.text("mode", "DCR") == "DCR"
 
     def kernel(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
@@ -129,7 +135,7 @@ def depth_to_space(node: Node) -> Kernel:
 
 @operator("SpaceToDepth")
 def space_to_depth(node: Node) -> Kernel:
-    block, depth_first = node.int("blocksize"), node.text("mode", "DCR") == "DCR"
+    block, depth_first = node.integer("blocksize"), node.text("mode", "DCR") == "DCR"
 
     def kernel(x: Tensor) -> Tensor:
         n, c, h, w = x.shape
@@ -144,9 +150,11 @@ def space_to_depth(node: Node) -> Kernel:
 def pad(node: Node) -> Kernel:
     """Pads may be negative, and cut then."""
     mode, fixed = node.text("mode", "constant"), node.ints("pads")
-    fixed_value = node.float("value")
+    fixed_value = node.number("value")
 
-    def kernel(x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None) -> Tensor:
+    def kernel(
+        x: Tensor, pads: Tensor | None = None, value: Tensor | None = None, axes: Tensor | None = None
+    ) -> Tensor:
         amounts = fixed if pads is None else ints(pads)
         dims = list(range(x.dim())) if axes is None else [d % x.dim() for d in ints(axes)]
         pairs = list(zip(dims, amounts or [], (amounts or [])[len(dims) :], strict=False))
@@ -213,7 +221,7 @@ def trilu(node: Node) -> Kernel:
 
 @operator("ReverseSequence", host=())
 def reverse_sequence(node: Node) -> Kernel:
-    time, batch = node.int("time_axis"), node.int("batch_axis", 1)
+    time, batch = node.integer("time_axis"), node.integer("batch_axis", 1)
 
     def kernel(x: Tensor, lengths: Tensor) -> Tensor:
         y = x.movedim((batch, time), (0, 1))

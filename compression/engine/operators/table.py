@@ -1,4 +1,4 @@
-"""The table of operators. A builder reads a node once and returns the function that is called on every run."""
+"""The table of operators. A builder reads a node once and returns what is called on every run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,9 @@ class Context:
 class Subgraph(Protocol):
     """A compiled subgraph; `captured` are the values of the node's `captures`."""
 
-    def __call__(self, context: Context, inputs: Sequence[Value], captured: Sequence[Value]) -> list[Value]: ...
+    def __call__(
+        self, context: Context, inputs: Sequence[Value], captured: Sequence[Value]
+    ) -> list[Value]: ...
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,5 @@
-"""Sliding windows: kernel, strides, dilations and pads of convolutions and pools, made explicit for an input's size."""
+"""Sliding windows: kernel, strides, dilations and pads of convolutions and pools, made explicit for an
+input's size."""
 
 from dataclasses import dataclass
 
@@ -61,7 +62,10 @@ def windows(node: Node, kernel: list[int], sizes: list[int]) -> Windows:
 
 def same_pads(count: int, size: int, stride: int, reach: int, mode: str) -> tuple[int, int]:
     """Pads that give `count` windows; the odd one goes to the end for SAME_UPPER."""
-    total = max((count - 1) * stride + reach - size, 0)
+    return halves(max((count - 1) * stride + reach - size, 0), mode)
+
+
+def halves(total: int, mode: str) -> tuple[int, int]:
     less, more = total // 2, total - total // 2
     return (less, more) if mode == "SAME_UPPER" else (more, less)
 

@@ -16,7 +16,6 @@ from compression.engine.convert import NARROW, to_numpy, to_torch
 from compression.engine.operators import OPERATORS
 from compression.model import Model
 
-
 ULPS = {torch.bfloat16: 2.0**-6, torch.float16: 2.0**-9}
 """Two steps of these types, as onnx's own runner allows, where that is more than a case's tolerance."""
 
@@ -46,7 +45,9 @@ def run(case: Any) -> None:
     """Raises where the engine differs from what the case expects."""
     engine = Engine.from_model(Model(case.model)).eval()
     for inputs, expected in case.data_sets:
-        given = {name: _tensor(value) for name, value in zip(engine.inputs, _given(case, inputs), strict=False)}
+        given = {
+            name: _tensor(value) for name, value in zip(engine.inputs, _given(case, inputs), strict=False)
+        }
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             results = engine(given)

@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+"""Training throughput of the engine against the same network as plain torch modules, interleaved; and, for
+model files named on the command line, the difference to ONNX Runtime without optimisations."""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor, nn
+
+from compression.engine import Engine, Precision, use_precision
+from compression.model import Model
+
+Step = Callable[[], None]
+TOLERANCE, FLOOR = 1e-5, 1e-6
+
+
+def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(outputs)]
+
+
+class Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*conv_bn(channels, channels, 3), nn.ReLU(), *conv_bn(channels, channels, 3))
+        self.last = nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(x + self.body(x))
+        return y
+
+
+def residual_network() -> nn.Sequential:
+    layers: list[nn.Module] = [*conv_bn(3, 16, 3), nn.ReLU()]
+    for inputs, outputs in ((16, 16), (16, 32), (32, 64)):
+        layers += [
+            *conv_bn(inputs, outputs, 3, outputs // inputs),
+            nn.ReLU(),
+            Residual(outputs),
+            Residual(outputs),
+        ]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+def separable_network() -> nn.Sequential:
+    layers: list[nn.Module] = [*conv_bn(3, 32, 3), nn.Hardswish()]
+    for inputs, outputs, stride in ((32, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2)):
+        layers += [
+            *conv_bn(inputs, inputs, 3, stride, inputs),
+            nn.Hardswish(),
+            *conv_bn(inputs, outputs, 1),
+            nn.Hardswish(),
+        ]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(256, 10))
+
+
+class Writer:
+    """Writes such a network as ONNX, node by node."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[TensorProto] = []
+
+    def add(
+        self, op_type: str, inputs: list[str], tensors: list[Tensor] | None = None, **attributes: Any
+    ) -> str:
+        name = f"{op_type}_{len(self.nodes)}"
+        for index, tensor in enumerate(tensors or []):
+            inputs = [*inputs, f"{name}.{index}"]
+            self.initializers.append(numpy_helper.from_array(tensor.detach().numpy(), inputs[-1]))
+        self.nodes.append(helper.make_node(op_type, inputs, [name], **attributes))
+        return name
+
+    def module(self, module: nn.Module, x: str) -> str:
+        match module:
+            case nn.Sequential():
+                for child in module:
+                    x = self.module(child, x)
+                return x
+            case Residual():
+                return self.module(module.last, self.add("Add", [x, self.module(module.body, x)]))
+            case nn.Conv2d():
+                pads = [int(module.kernel_size[0] // 2)] * 4
+                shape = {"kernel_shape": list(module.kernel_size), "strides": list(module.stride)}
+                return self.add("Conv", [x], [module.weight], pads=pads, group=module.groups, **shape)
+            case nn.BatchNorm2d():
+                statistics_of: list[Any] = [
+                    module.weight,
+                    module.bias,
+                    module.running_mean,
+                    module.running_var,
+                ]
+                return self.add("BatchNormalization", [x], statistics_of)
+            case nn.Linear():
+                return self.add("Gemm", [x], [module.weight, module.bias], transB=1)
+        names = {
+            nn.ReLU: "Relu",
+            nn.AdaptiveAvgPool2d: "GlobalAveragePool",
+            nn.Flatten: "Flatten",
+            nn.Hardswish: "HardSwish",
+        }
+        return self.add(names[type(module)], [x])
+
+
+def as_onnx(network: nn.Module) -> Model:
+    writer = Writer()
+    last = writer.module(network, "image")
+    inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 3, 32, 32])]
+    outputs = [helper.make_tensor_value_info(last, TensorProto.FLOAT, ["batch", 10])]
+    graph = helper.make_graph(writer.nodes, "network", inputs, outputs, writer.initializers)
+    return Model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+
+
+def plain_step(network: nn.Module, image: Tensor, labels: Tensor, precision: Precision) -> Step:
+    if precision.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        image = image.contiguous(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
+
+    def step() -> None:
+        with torch.autocast("cpu", dtype=precision.autocast, enabled=precision.autocast is not None):
+            logits = network(image)
+        _update(optimizer, logits, labels)
+
+    return step
+
+
+def engine_step(engine: Engine, image: Tensor, labels: Tensor, precision: Precision) -> Step:
+    use_precision(engine, precision)
+    optimizer = torch.optim.SGD(engine.parameters(), lr=0.01, momentum=0.9)
+    return lambda: _update(optimizer, next(iter(engine(image=image).values())), labels)
+
+
+def _update(optimizer: torch.optim.Optimizer, logits: Tensor, labels: Tensor) -> None:
+    loss = nn.functional.cross_entropy(logits.float(), labels)
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def throughput(
+    build: Callable[[], nn.Sequential], precision: Precision, batch: int, rounds: int
+) -> dict[str, float]:
+    """Images per second of both and the median of the per-round ratios (which of the two goes first
+    alternates)."""
+    torch.manual_seed(0)
+    network = build().train()
+    engine = Engine.from_model(as_onnx(network)).train()
+    image, labels = torch.randn(batch, 3, 32, 32), torch.randint(10, (batch,))
+    steps = [plain_step(network, image, labels, precision), engine_step(engine, image, labels, precision)]
+    seconds: list[list[float]] = [[], []]
+    for index in range(rounds + 2):
+        for which in (0, 1) if index % 2 else (1, 0):
+            begin = time.perf_counter()
+            steps[which]()
+            seconds[which].append(time.perf_counter() - begin)
+    plain, ours = (column[2:] for column in seconds)
+    ratio = statistics.median(a / b for a, b in zip(plain, ours, strict=True))
+    return {
+        "plain": batch / statistics.median(plain),
+        "engine": batch / statistics.median(ours),
+        "ratio": ratio,
+    }
+
+
+def difference(path: Path, sizes: Mapping[str, int]) -> float:
+    """Largest error over the tolerated one: 1e-5 of the output's scale, at least 1e-6."""
+    model = Model(onnx.load(path))
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.serialized, options, providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    given = {entry.name: _array(entry, sizes, rng) for entry in session.get_inputs()}
+    wanted = session.run(None, given)
+    with torch.no_grad():
+        results = Engine.from_model(model).eval()(
+            {name: torch.from_numpy(array) for name, array in given.items()}
+        )
+    pairs = zip(results.values(), wanted, strict=True)
+    return max(float(np.abs(a.numpy() - b).max() / max(TOLERANCE * np.abs(b).max(), FLOOR)) for a, b in pairs)
+
+
+def _array(entry: Any, sizes: Mapping[str, int], rng: np.random.Generator) -> Any:
+    """Noise of the declared shape; what is dynamic comes from `sizes`, by axis name or "input.axis"."""
+    shape = [
+        size
+        if isinstance(size, int) and size > 0
+        else sizes.get(f"{entry.name}.{axis}", sizes.get(str(size), 2))
+        for axis, size in enumerate(entry.shape)
+    ]
+    if entry.type == "tensor(int64)":
+        return np.full(shape, sizes.get(entry.name, 1), dtype=np.int64)
+    return (rng.standard_normal(shape) * 0.5).astype(np.float32)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "models", nargs="*", type=Path, help="float32 ONNX files to compare with ONNX Runtime"
+    )
+    parser.add_argument(
+        "--sizes", default="", help="dynamic sizes and integer inputs: x.2=96,x.3=160,sr=16000"
+    )
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    results: dict[str, Any] = {}
+    sizes = {
+        name: int(size)
+        for name, _, size in (pair.partition("=") for pair in arguments.sizes.split(",") if pair)
+    }
+    for path in arguments.models:
+        results[path.name] = difference(path, sizes)
+        print(f"{path.name:42} {results[path.name]:.3f} of the tolerated difference")
+    for build in (residual_network, separable_network) if not arguments.models else ():
+        for precision in (Precision(), Precision(torch.bfloat16, channels_last=True)):
+            name = f"{build.__name__} {'bfloat16, channels last' if precision.autocast else 'float32'}"
+            row = results[name] = throughput(build, precision, arguments.batch, arguments.rounds)
+            print(
+                f"{name:42} plain {row['plain']:8.1f}  engine {row['engine']:8.1f} images/s, {row['ratio']:.3f}"
+            )
+    if arguments.json:
+        arguments.json.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
