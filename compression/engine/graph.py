@@ -1,18 +1,22 @@
 """The ONNX graph as plain Python, with every value's name unique in the whole model, subgraphs included."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 from torch import Tensor
 
 from compression.engine.convert import NARROW, from_proto
+from compression.errors import CompressionError, ErrorKind, Suggestion
 
+OLDEST = 7
+"""The first operator set the table serves; an older file is read if its operators were the same then."""
 ONNX_DOMAINS = {"", "ai.onnx"}
+N = TypeVar("N")
 Value = Any
 """What flows along an edge: a Tensor, a list of Tensors (a sequence) or None (an omitted optional input)."""
 
@@ -83,6 +87,10 @@ class Graph:
         reads = [*(name for node in self.nodes for name in node.reads), *self.outputs]
         return tuple(dict.fromkeys(name for name in reads if name not in made))
 
+    @cached_property
+    def producers(self) -> dict[str, Node]:
+        return {name: node for node in self.nodes for name in node.outputs if name}
+
     def walk(self) -> Iterator[Node]:
         """Every node, those of subgraphs after the one that holds them."""
         for node in self.nodes:
@@ -130,7 +138,7 @@ class Reader:
             self._type(scope.get(value.name, value.name), value.type.tensor_type.elem_type)
         nodes = [node for proto in graph.node if (node := self._node(proto, scope)) is not None]
         outputs = tuple(scope.get(value.name, value.name) for value in graph.output)
-        return Graph(inputs, outputs, tuple(nodes))
+        return Graph(inputs, outputs, tuple(in_order(nodes, lambda node: node.reads, lambda node: node.outputs)))
 
     def _node(self, proto: NodeProto, scope: "ChainMap[str, str]") -> Node | None:
         inputs = tuple(scope.get(name, name) for name in proto.input)
@@ -141,6 +149,8 @@ class Reader:
             self.stored[outputs[0]] = proto.attribute[0].t
             return None
         opset = self._opsets.get(proto.domain, self._opsets.get("", 1))
+        if opset < OLDEST and not domain:
+            _refuse_changed(proto, opset)
         types = {name: self._types[name] for name in (*inputs, *outputs) if name in self._types}
         return Node(proto.op_type, inputs, outputs, attributes, opset, proto.name, domain, types=types)
 
@@ -159,3 +169,31 @@ class Reader:
         if entry.type == AttributeProto.STRINGS:
             return [item.decode() for item in value]
         return value
+
+
+def _refuse_changed(proto: NodeProto, opset: int) -> None:
+    if not onnx.defs.has(proto.op_type):
+        return
+    if onnx.defs.get_schema(proto.op_type, OLDEST).since_version > opset:
+        raise CompressionError(
+            "engine_unsupported",
+            f"{proto.op_type} of operator set {opset} ({proto.name or proto.output[0]}) means something else",
+            ErrorKind.UNSUPPORTED,
+            suggestions=(Suggestion(f"export the model with operator set {OLDEST} or later"),),
+        )
+
+
+def in_order(
+    nodes: Sequence[N], reads: Callable[[N], Iterable[str]], makes: Callable[[N], Iterable[str]]
+) -> list[N]:
+    """Every node after those it reads; as given where that holds already, or where it cannot."""
+    waiting, done = list(nodes), list[N]()
+    unmade = {name for node in nodes for name in makes(node) if name}
+    while waiting:
+        ready = (index for index, node in enumerate(waiting) if unmade.isdisjoint(reads(node)))
+        first = next(ready, None)
+        if first is None:
+            return list(nodes)
+        done.append(waiting.pop(first))
+        unmade.difference_update(makes(done[-1]))
+    return done

@@ -1,6 +1,7 @@
 """A graph made ready for training: constants as initializers, constant chains folded, shared vectors
 untied."""
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
@@ -12,7 +13,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from torch import Tensor
 
 from compression.engine.convert import from_proto, to_numpy
-from compression.engine.graph import Node, Reader
+from compression.engine.graph import Graph, Node, Reader, in_order
 from compression.engine.operators import OPERATORS
 from compression.engine.roles import Reading, Role, readings
 from compression.model import Model
@@ -27,6 +28,7 @@ _NUMBERS: Mapping[str, int] = {
     "value_int": TensorProto.INT64,
     "value_ints": TensorProto.INT64,
 }
+_PRODUCTS = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _VECTORS = {Role.BIAS, Role.SCALE, Role.STATISTIC}
 
 
@@ -50,18 +52,10 @@ def normalise(model: Model) -> Model:
 
 
 def _sort(graph: GraphProto) -> None:
-    """Every node after those it reads; in the file's order where that holds already."""
-    waiting, done = list(graph.node), list[NodeProto]()
-    unmade = {name for node in waiting for name in node.output if name}
-    while waiting:
-        ready = (index for index, node in enumerate(waiting) if unmade.isdisjoint(_reads(node)))
-        first = next(ready, None)
-        if first is None:
-            return
-        done.append(waiting.pop(first))
-        unmade.difference_update(done[-1].output)
+    """Some writers of quantized and half-precision files append nodes out of order."""
+    nodes = in_order(list(graph.node), _reads, lambda node: node.output)
     del graph.node[:]
-    graph.node.extend(done)
+    graph.node.extend(nodes)
 
 
 def _reads(node: NodeProto) -> Iterator[str]:
@@ -106,12 +100,13 @@ def _remove(graph: GraphProto, condition: Callable[[NodeProto], bool]) -> None:
 
 
 def _fold(proto: ModelProto) -> None:
-    """Computes what depends on nothing but initializers, in the graph's order."""
+    """Computes what depends on nothing but initializers, in the graph's order; never past a weight's own use."""
     reader = Reader(proto)
     values = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
-    folded, outputs = set[str](), set(reader.graph.outputs)
+    uses = {reading.node.outputs[0] for reading in readings(reader.graph, values) if reading.role.trained}
+    folded, kept = set[str](), uses | set(reader.graph.outputs)
     for node in reader.graph.nodes:
-        if outputs.isdisjoint(node.outputs) and _foldable(node, values):
+        if kept.isdisjoint(node.outputs) and _foldable(node, values):
             made = _computed(node, values)
             values |= made
             folded.update(made)
@@ -147,39 +142,42 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _untie(proto: ModelProto) -> None:
-    """Each reader of a shared vector after the first gets a copy; so does the first, where others read it
-    too."""
+    """Each use of a shared vector after the first gets a copy; so does the first, where others read it too."""
     reader = Reader(proto)
     stored = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
-    uses = Counter(name for node in reader.graph.walk() for name in node.inputs)
-    shared: dict[str, list[Reading]] = {}
+    reads = Counter(name for node in reader.graph.walk() for name in node.inputs)
+    shared: dict[str, dict[str, list[Reading]]] = {}
     for reading in readings(reader.graph, stored):
         vector = max(stored[reading.tensor].shape, default=1) == stored[reading.tensor].numel()
-        if reading.direct and vector and reading.role in _VECTORS and uses[reading.tensor] > 1:
-            shared.setdefault(reading.tensor, []).append(reading)
+        if reading.direct and vector and reading.role in _VECTORS and reads[reading.tensor] > 1:
+            uses = shared.setdefault(reading.tensor, {})
+            uses.setdefault(_companion(reading.node, reader.graph, stored), []).append(reading)
     nodes = {node.output[0]: node for node in proto.graph.node if node.output}
-    taken = {*stored, *nodes}
-    for name, uses_of in shared.items():
-        if name not in {tensor.name for tensor in proto.graph.initializer}:
-            continue
-        first = 1 if uses[name] == len(uses_of) else 0
-        for reading in uses_of[first:]:
-            _own_copy(proto.graph, nodes.get(reading.node.outputs[0]), reading, taken)
+    initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name in shared.keys() & initializers.keys():
+        groups = list(shared[name].values())
+        first = 1 if reads[name] == sum(map(len, groups)) else 0
+        for group in groups[first:]:
+            _own_copy(proto.graph, initializers[name], [(nodes.get(r.node.outputs[0]), r.slot) for r in group])
 
 
-def _own_copy(graph: GraphProto, node: NodeProto | None, reading: Reading, taken: set[str]) -> None:
-    if node is None:
-        return
-    count = 2
-    while f"{reading.tensor}_{count}" in taken:
-        count += 1
-    name = f"{reading.tensor}_{count}"
-    taken.add(name)
+def _companion(node: Node, graph: Graph, stored: Mapping[str, Tensor]) -> str:
+    """The weight a vector goes with: uses with the same one are steps of one unrolled layer, and stay tied."""
+    makers = [node, *(graph.producers[name] for name in node.inputs if name in graph.producers)]
+    weights = (name for maker in makers if maker.op_type in _PRODUCTS for name in maker.inputs[:2])
+    return next((name for name in weights if name in stored), node.label)
+
+
+def _own_copy(graph: GraphProto, tensor: TensorProto, uses: list[tuple[NodeProto | None, int]]) -> None:
+    taken = {entry.name for entry in graph.initializer} | {name for node in graph.node for name in node.output}
     copy = TensorProto()
-    copy.CopyFrom(next(tensor for tensor in graph.initializer if tensor.name == reading.tensor))
-    copy.name = name
+    copy.CopyFrom(tensor)
+    numbered = (f"{tensor.name}_{count}" for count in itertools.count(2))
+    copy.name = next(name for name in numbered if name not in taken)
     graph.initializer.append(copy)
-    node.input[reading.slot] = name
+    for node, slot in uses:
+        if node is not None:
+            node.input[slot] = copy.name
 
 
 def _drop_unused(graph: GraphProto) -> None:

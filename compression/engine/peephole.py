@@ -13,8 +13,7 @@ _SIXTH = {"alpha": 1 / 6, "beta": 0.5}
 
 def fuse(graph: Graph) -> Graph:
     """Fused where a pattern matches, and without the nodes that nothing needs any more."""
-    producers = {name: node for node in graph.nodes for name in node.outputs}
-    fused = graph.rebuild([_fused(node, producers) for node in graph.nodes])
+    fused = graph.rebuild([_fused(node, graph.producers) for node in graph.nodes])
     return without_dead_nodes(fused)
 
 

@@ -59,6 +59,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def _seconds(engine: Engine, inputs: Mapping[str, Tensor]) -> float:
+    engine.zero_grad()
     begin = time.perf_counter()
     outputs = [
         value for value in engine(inputs).values() if isinstance(value, Tensor) and value.requires_grad

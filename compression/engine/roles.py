@@ -53,6 +53,8 @@ ROLES: Mapping[str, Mapping[int, Role]] = {
     "QuantizeLinear": _QUANTIZATION,
     "DequantizeLinear": _QUANTIZATION,
 }
+_PRODUCTS = {"MatMul", "Gemm"}
+"""Their first operand is a weight only if the second is none: an initial state times a matrix is not."""
 _AFFINE = {"Mul": Role.SCALE, "Add": Role.BIAS}
 _LAYOUT = {
     *("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Split"),
@@ -88,7 +90,7 @@ def assign_roles(graph: Graph, stored: Mapping[str, Tensor]) -> dict[str, Role]:
 
 
 def readings(graph: Graph, stored: Mapping[str, Tensor]) -> Iterator[Reading]:
-    producers = {name: node for node in graph.walk() for name in node.outputs}
+    producers = {name: node for node in graph.walk() for name in node.outputs if name}
 
     def sources(name: str) -> list[str]:
         return list(_sources(name, producers, stored))
@@ -98,6 +100,8 @@ def readings(graph: Graph, stored: Mapping[str, Tensor]) -> Iterator[Reading]:
             continue
         rules = [*_affine(node, graph, stored, sources), *ROLES.get(node.op_type, {}).items()]
         for slot, role in rules:
+            if slot == 0 and node.op_type in _PRODUCTS and sources(node.inputs[1]):
+                continue
             for name in sources(node.inputs[slot]) if node.has(slot) else ():
                 if stored[name].is_floating_point() or role is Role.ZERO_POINT:
                     yield Reading(name, node, slot, role)
