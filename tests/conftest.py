@@ -6,7 +6,6 @@ from uuid import uuid4
 
 import pytest
 import redis
-from app.bootstrap import Services, bootstrap
 
 from app.migration import migrate
 from app.settings import Settings
@@ -93,7 +92,9 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path, valkey_url: str) ->
 
 
 @pytest.fixture
-def services(settings: Settings) -> Iterator[Services]:
+def services(settings: Settings) -> Iterator[Any]:
+    from app.bootstrap import bootstrap  # noqa: PLC0415
+
     made = bootstrap(settings)
     yield made
     made.database.close()
