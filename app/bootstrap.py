@@ -1,13 +1,10 @@
 """Everything is wired here, for API, worker and tests alike."""
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from alembic import command
-from alembic.config import Config
-
+from app import migration
 from app.adapters.blobs import BlobStore
 from app.adapters.database import Database
 from app.adapters.local_blobs import LocalBlobs
@@ -77,16 +74,8 @@ def bootstrap(settings: Settings, queue: Queue | None = None) -> Services:
 
 
 def migrate(settings: Settings) -> None:
-    """Brings the database to the newest revision; several may call it at once."""
-    database = Database(settings.database)
-    config = Config()
-    config.set_main_option("script_location", str(files("migrations")))
-    try:
-        with database.migrating() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        database.close()
+    """Brings the database to the newest schema; several may call it at once."""
+    migration.migrate(settings.database)
 
 
 def _store(settings: Settings) -> BlobStore:

@@ -1,9 +1,8 @@
-"""Run by alembic: on the connection it is given (`app.bootstrap.migrate`), or on that of the settings."""
+"""Run by alembic: on the database it is told (`app.migration.migrate`), or on that of the settings."""
 
 from typing import Literal
 
 from alembic import context
-from sqlalchemy import Connection
 from sqlalchemy.types import TypeDecorator
 
 from app.adapters.database import Database
@@ -16,17 +15,11 @@ def _render(kind: str, item: object, _context: object) -> str | Literal[False]:
     return "sa.Text()" if kind == "type" and isinstance(item, TypeDecorator) else False
 
 
-def _run(connection: Connection) -> None:
+database = Database(context.config.attributes.get("database_url") or Settings().database)
+with database.migrating() as connection:
     context.configure(
         connection=connection, target_metadata=metadata, render_as_batch=True, render_item=_render
     )
     with context.begin_transaction():
         context.run_migrations()
-
-
-given = context.config.attributes.get("connection")
-if given is None:
-    with Database(Settings().database).migrating() as own:
-        _run(own)
-else:
-    _run(given)
+database.close()
