@@ -97,4 +97,4 @@ def services(settings: Settings) -> Iterator[Any]:
 
     made = bootstrap(settings)
     yield made
-    made.database.close()
+    made.close()
