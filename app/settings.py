@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     job_memory_bytes: int = 4 * GIB
     worker_concurrency: int = 1
     worker_queues: str = "cpu"
+    sandbox_floor: Literal["S0", "S1", "S2"] = Field(
+        default="S1", description="a worker refuses to start where its self-test finds less isolation"
+    )
     lease_seconds: int = 60
     max_attempts: int = Field(
         default=3, description="attempts at one step before a job or inspection is given up"
