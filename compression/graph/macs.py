@@ -40,7 +40,7 @@ def _matmul_nbits(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 
 def _recurrent(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """X [length, batch, features] times W and R, each [directions, gates * hidden, ...]."""
+    """X [length, batch, features] times W and R, [directions, gates * hidden, …] or transposed."""
     length, batch, _ = shapes[node.input[0]].dims
     return length * batch * (shapes[node.input[1]].elements + shapes[node.input[2]].elements)
 
@@ -93,7 +93,7 @@ RULES: dict[str, Rule] = {
     "LSTM": _recurrent,
     "GRU": _recurrent,
     "RNN": _recurrent,
-    "DynamicQuantizeLSTM": _unknown,
+    "DynamicQuantizeLSTM": _recurrent,
     "Einsum": _einsum,
     "Attention": _attention,
     "QAttention": _unknown,

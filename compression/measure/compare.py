@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compression import runtime
-from compression.dataset import Split
 from compression.inspection import TensorSpec
-from compression.measure import latency, layers, metric, samples, size
+from compression import runtime, samples
+from compression.dataset import Dataset, Split
+from compression.measure import latency, layers, metric, size
 from compression.measure.fidelity import Fidelity
 from compression.measurement import Latency, Measurement, Measurements, Metric, Ratio
 from compression.model import Model
@@ -41,7 +41,7 @@ def compare(
     paths = original, compressed
     models = Model.open(original), Model.open(compressed)
     report(0.0, "opening")
-    chosen = samples.of(models[0], data, seed)
+    chosen = samples.held_out(models[0], Dataset.open(data) if data else None, seed)
     split, inputs = chosen.split, models[0].inputs
     report(0.05, "timing")
     times = _timed(paths, split, inputs, seed)

@@ -47,10 +47,11 @@ class Fidelity:
         sound = np.isfinite(reference)
         if not sound.all():
             self.broken_original = True
-        if not np.isfinite(output[sound]).all():
+            reference, output = reference[sound], output[sound]
+        if not np.isfinite(output).all():
             raise _not_finite(name)
-        signal, noise = reference[sound].astype(float), output[sound].astype(float)
-        noise -= signal
+        signal = reference.reshape(-1).astype(np.float64)
+        noise = output.reshape(-1) - signal
         sums = np.array([float(signal @ signal), float(noise @ noise)])
         self.energy[name] = self.energy.get(name, np.zeros(2)) + sums
 

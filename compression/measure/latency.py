@@ -15,44 +15,45 @@ Run = Callable[[dict[str, Array]], object]
 Opened = Callable[[int], Run]
 """Opens the original (0) or the candidate (1) once more."""
 Times = np.ndarray[Any, np.dtype[np.float64]]
+"""Milliseconds, [sittings, rounds]."""
 
 SECONDS = 4.0
 """Budget of the timed rounds; at least `LEAST` are made unless that takes more than `MOST_SECONDS`."""
 MOST_SECONDS = 60.0
 LEAST, MOST = 50, 3000
-SITTINGS = 4
+SITTINGS = 6
 _WARM_UP_SECONDS, _WARM_UP = 0.1, 10
-_RESAMPLES = 2000
+_RESAMPLES = 1000
 
 
 def interleaved(opened: Opened, feeds: Sequence[dict[str, Array]], seed: int) -> tuple[Times, Times]:
-    """Milliseconds of each round; in a round both take the same sample, in random order.
+    """In a round both take the same sample, in random order.
 
-    Both are opened afresh `SITTINGS` times, in turns first: where a model happens to lie in memory is worth a few
+    Both are opened afresh for each sitting, in turns first: where a model happens to lie in memory is worth a few
     per cent, which more rounds with the same two would never average out.
     """
     order = random.Random(seed)  # noqa: S311  no secret
-    times: tuple[list[float], list[float]] = ([], [])
+    sittings = []
     for sitting in range(SITTINGS):
         runs = {index: opened(index) for index in ((0, 1), (1, 0))[sitting % 2]}
-        for index in runs:
-            _warm_up(runs[index], feeds)
-        _sit(runs, cycle(feeds), order, times)
-    return np.asarray(times[0]), np.asarray(times[1])
+        for run in runs.values():
+            _warm_up(run, feeds)
+        sittings.append(_sit(runs, cycle(feeds), order))
+    rounds = min(times.shape[1] for times in sittings)
+    both = np.stack([times[:, :rounds] for times in sittings], axis=1)
+    return both[0], both[1]
 
 
-def _sit(
-    runs: dict[int, Run],
-    feeds: Iterator[dict[str, Array]],
-    order: random.Random,
-    times: tuple[list[float], list[float]],
-) -> None:
+def _sit(runs: dict[int, Run], feeds: Iterator[dict[str, Array]], order: random.Random) -> Times:
+    """[model, round]."""
+    times: tuple[list[float], list[float]] = ([], [])
     start = time.perf_counter()
     for rounds, sample in enumerate(feeds):
         if _enough(rounds * SITTINGS, (time.perf_counter() - start) * SITTINGS):
-            return
+            break
         for index in order.sample((0, 1), 2):
             times[index].append(_time(runs[index], sample))
+    return np.asarray(times)
 
 
 def _warm_up(run: Run, feeds: Sequence[dict[str, Array]]) -> None:
@@ -75,20 +76,23 @@ def _enough(rounds: int, seconds: float) -> bool:
 
 def summary(times: Times) -> Latency:
     p50, p90, p99 = np.percentile(times, [50, 90, 99])
-    return Latency(p50=float(p50), p90=float(p90), p99=float(p99), n=len(times))
+    return Latency(p50=float(p50), p90=float(p90), p99=float(p99), n=times.size)
 
 
 def ratio(original: Times, candidate: Times, seed: int) -> Ratio:
-    """Ratio of the medians with a 95 % interval of the moving-block bootstrap over rounds.
+    """Ratio of the medians with a 95 % bootstrap interval: sittings are drawn, and in each blocks of rounds.
 
-    Blocks of sqrt(n) rounds keep what neighbouring rounds have in common (frequency, other load), which resampling
-    single rounds would average away: Künsch, "The jackknife and the bootstrap for general stationary observations", 1989.
+    Blocks of sqrt(n) rounds keep what neighbouring rounds have in common (frequency, other load), which single rounds
+    would average away (Künsch 1989); sittings keep what a session has by the chance of where it lies in memory.
     """
-    n = len(original)
-    length = max(1, round(n**0.5))
+    sittings, rounds = original.shape
+    length = max(1, round(rounds**0.5))
     generator = np.random.default_rng(seed)
-    starts = generator.integers(0, n - length + 1, (_RESAMPLES, -(-n // length)))
-    picks = (starts[:, :, None] + np.arange(length)).reshape(_RESAMPLES, -1)[:, :n]
-    ratios = np.median(original[picks], axis=1) / np.median(candidate[picks], axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
+    sitting = generator.integers(0, sittings, (_RESAMPLES, sittings, 1))
+    starts = generator.integers(0, rounds - length + 1, (_RESAMPLES, sittings, -(-rounds // length), 1))
+    picks = (starts + np.arange(length)).reshape(_RESAMPLES, sittings, -1)[:, :, :rounds]
+    medians = [
+        np.median(times[sitting, picks].reshape(_RESAMPLES, -1), axis=1) for times in (original, candidate)
+    ]
+    low, high = np.percentile(medians[0] / medians[1], [2.5, 97.5])
     return Ratio(value=float(np.median(original) / np.median(candidate)), ci95=(float(low), float(high)))

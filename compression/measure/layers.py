@@ -7,13 +7,13 @@ import onnx
 
 from compression.dataset import Array, Split
 from compression.errors import CompressionError
-from compression.measure import samples
+from compression import samples
 from compression.measure.fidelity import decibels
 from compression.measure.probe import Probe
 from compression.measurement import LayerError
 from compression.model import Model
 
-_SAMPLES = 8
+_SAMPLES = 4
 
 
 class _Energy:
@@ -25,10 +25,12 @@ class _Energy:
         if reference.shape != value.shape or reference.dtype.kind != "f":
             self.comparable = False
             return
-        signal = np.nan_to_num(reference.astype(np.float64)).reshape(-1)
-        noise = np.nan_to_num(value.astype(np.float64)).reshape(-1) - signal
-        self.signal += float(signal @ signal)
-        self.noise += float(noise @ noise)
+        signal = reference.reshape(-1)
+        noise = value.reshape(-1) - signal
+        energy = float(np.vdot(signal, signal)), float(np.vdot(noise, noise))
+        if np.isfinite(energy).all():
+            self.signal += energy[0]
+            self.noise += energy[1]
 
 
 def sqnr(paths: tuple[Path, Path], models: tuple[Model, Model], split: Split) -> tuple[LayerError, ...]:

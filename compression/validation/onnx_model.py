@@ -7,7 +7,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker, inliner
 
-from compression.graph import shapes, walk
+from compression.graph import order, shapes, walk
 from compression.validation import external_data, functions, structure, tensors, wire
 
 
@@ -23,7 +23,7 @@ def normalise(path: Path, into: Path, folder: Path | None) -> None:
     tensors.check(model)
     external_data.merge(model, folder)
     model = _inlined(model)
-    structure.sort(model.graph)
+    order.sort(model.graph)
     _check(model)
     _simplify(model)
     into.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,8 +1,7 @@
-"""Samples to measure on: the held-out split, or random ones where there is no data set."""
+"""Samples to run a model on: of its data set, or random ones where there is none."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -24,19 +23,25 @@ class Samples:
     warnings: tuple[str, ...] = ()
 
 
-def of(model: Model, data: Path | None, seed: int) -> Samples:
-    """Errors: CompressionError `dataset_misfit`, E_MODEL_RUN."""
+def held_out(model: Model, data: Dataset | None, seed: int) -> Samples:
+    """The test split, or what comes nearest to one.
+
+    Errors: CompressionError E_MODEL_RUN.
+    """
     if data is None:
-        return _random(model, seed)
-    dataset = Dataset.open(data)
-    split = dataset.split("test")
+        return made_up(model, seed)
+    split = data.split("test")
     if split is not None:
         return Samples(split)
-    name, split = next(iter(dataset.splits.items()))
+    name, split = next(iter(data.splits.items()))
     return Samples(split, (f"the data set has no test split; measured on {name!r}",))
 
 
-def _random(model: Model, seed: int) -> Samples:
+def made_up(model: Model, seed: int) -> Samples:
+    """Random samples of a shape that the model runs with.
+
+    Errors: CompressionError E_MODEL_RUN.
+    """
     failure: CompressionError | None = None
     session = runtime.session(model.proto)
     for image, other in _AXES:
@@ -54,18 +59,24 @@ def _random(model: Model, seed: int) -> Samples:
 
 
 def random_split(model: Model, image: int, other: int, random: np.random.Generator) -> Split:
-    """Dynamic axes beyond the first get `image` in inputs of rank 4 and more, else `other`; floats are normal, integers valid indices."""
-    batched = (
-        len({spec.shape[0] if spec.shape else None for spec in model.inputs}) == 1 and model.inputs[0].shape
-    )
+    """Dynamic axes beyond the batch get `image` in inputs of rank 4 and more, else `other`.
+
+    Floats are normal, integers are valid indices.
+    """
+    batch = {spec.shape[0] for spec in model.inputs if spec.shape}
+    inner = {axis for spec in model.inputs for axis in spec.shape[1:] if isinstance(axis, str)}
+    batched = len(batch) == 1 and all(spec.shape for spec in model.inputs) and not batch & inner
     arrays = {}
     for spec in model.inputs:
         size = image if len(spec.shape) >= 4 else other
-        rest = [axis if isinstance(axis, int) else size for axis in spec.shape[1:]]
-        first = [axis if isinstance(axis, int) else 1 for axis in spec.shape[:1]]
-        shape = (_RANDOM, *rest) if batched else (_RANDOM, *first, *rest)
+        sizes = [_size(axis, 1 if at == 0 or axis in batch else size) for at, axis in enumerate(spec.shape)]
+        shape = (_RANDOM, *(sizes[1:] if batched else sizes))
         arrays[spec.name] = _values(spec, shape, _bound(model.proto.graph, spec.name), random)
     return Split(arrays, None)
+
+
+def _size(axis: int | str | None, dynamic: int) -> int:
+    return axis if isinstance(axis, int) else dynamic
 
 
 def _values(spec: TensorSpec, shape: Sequence[int], bound: int, random: np.random.Generator) -> Array:
@@ -97,3 +108,29 @@ def first(split: Split, inputs: Sequence[TensorSpec], count: int) -> Iterator[di
     for start, feeds in zip(range(0, count * size, size), split.batches(inputs, 1), strict=False):
         if start + size <= split.n:
             yield feeds
+
+
+def difference(one: Model, other: Model, split: Split, count: int = 8) -> float:
+    """Largest difference between outputs over the first samples, relative to an output's largest value or, if that is below 1, to 1.
+
+    Infinite where a shape differs or only one is finite.
+
+    Errors: CompressionError E_MODEL_RUN.
+    """
+    sessions = runtime.session(one.proto), runtime.session(other.proto)
+    worst = 0.0
+    for feeds in first(split, one.inputs, count):
+        results = runtime.run(sessions[0], feeds), runtime.run(sessions[1], feeds)
+        worst = max([worst, *(_relative(results[0][name], results[1][name]) for name in results[0])])
+    return worst
+
+
+def _relative(one: Array, other: Array) -> float:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return float("inf")
+    if one.dtype.kind != "f":
+        return 0.0 if np.array_equal(one, other) else float("inf")
+    if not np.array_equal(np.isfinite(one), np.isfinite(other)):
+        return float("inf")
+    values = np.nan_to_num(one), np.nan_to_num(other)
+    return float(np.abs(values[0] - values[1]).max(initial=0) / max(np.abs(values[0]).max(initial=0), 1.0))
