@@ -41,7 +41,7 @@ def start(
 def stop(process: subprocess.Popen[Any], patience: float, first: int = signal.SIGTERM) -> None:
     """Ends a program of `start` and all that it started: asked first, after `patience` seconds killed."""
     if process.returncode is None:
-        process.send_signal(first)
+        os.kill(process.pid, first)  # not `send_signal`, which would reap it
         _await_end(process.pid, patience)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # its whole session, before its number can be another's

@@ -17,7 +17,7 @@ def make(settings: Settings) -> Celery:
     app = Celery("pare", broker=settings.redis_url.get_secret_value(), set_as_current=False)
     names = [name.strip() for name in settings.worker_queues.split(",")]
     app.conf.update(
-        task_queues=[Queue(name) for name in names],
+        task_queues=[Queue(name) for name in names],  # type: ignore[no-untyped-call]
         task_default_queue=names[0],
         task_ignore_result=True,
         task_acks_late=True,

@@ -7,13 +7,16 @@ import platform
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
 import structlog
+from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_shutting_down
 
+from app import logs
 from app.bootstrap import Services, bootstrap
 from app.domain.errors import Unavailable
 from app.services.workers import Announcement
@@ -33,6 +36,7 @@ def main() -> int:
     sandbox = Sandbox()
     try:
         settings = Settings()
+        logs.configure(settings.log_format)
         services = bootstrap(settings)
         with _directory(settings.data_dir / "work") as directory:
             return _work(sandbox, services, directory)
@@ -80,7 +84,9 @@ def _consume(bench: Bench) -> int:
     app = celery_app.make(bench.services.settings)
     tasks.register(app, bench)
     name = f"{bench.worker_id}@{platform.node()}"
-    worker = app.Worker(hostname=name, without_gossip=True, without_mingle=True, without_heartbeat=True)
+    warnings.filterwarnings("ignore", category=SecurityWarning)  # as root: what users send runs as nobody
+    quiet = {"without_gossip": True, "without_mingle": True, "without_heartbeat": True, "quiet": True}
+    worker = app.Worker(hostname=name, **quiet)
     worker.start()
     return int(worker.exitcode or 0)
 

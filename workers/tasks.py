@@ -1,6 +1,6 @@
 """The tasks: what a message sets going."""
 
-from functools import partial
+from collections.abc import Callable
 
 from celery import Celery
 from celery.exceptions import Reject
@@ -12,10 +12,13 @@ from workers.inspection import inspect_dataset, inspect_model
 
 def register(app: Celery, bench: Bench) -> None:
     for work in (run_job, inspect_model, inspect_dataset):
-        app.task(partial(_perform, bench, work), name=f"pare.{work.__name__}")
+        app.task(_task(bench, work), name=f"pare.{work.__name__}")
 
 
-def _perform(bench: Bench, work: Work, identity: str) -> None:
-    if bench.draining.is_set():
-        raise Reject(requeue=True)
-    work(bench, identity)
+def _task(bench: Bench, work: Work) -> Callable[[str], None]:
+    def perform(identity: str) -> None:
+        if bench.draining.is_set():
+            raise Reject(requeue=True)
+        work(bench, identity)
+
+    return perform
