@@ -120,6 +120,7 @@ class Job:
     started_at: int | None
     finished_at: int | None
     artifacts: Sequence[Artifact] = ()
+    cache_hits: Sequence[int] = ()
     queue_position: int | None = None
 
 

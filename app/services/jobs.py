@@ -22,7 +22,7 @@ from app.services.publish import publish
 from app.services.rows import Cut, page
 from compression.errors import Suggestion
 
-_COMPUTED = {"artifacts", "queue_position"}
+_COMPUTED = {"artifacts", "cache_hits", "queue_position"}
 _COLUMNS = [jobs.c[field.name] for field in fields(Job) if field.name not in _COMPUTED]
 _STEP = [steps.c[field.name] for field in fields(Step)]
 _EVENT = [events.c[field.name] for field in fields(Event)]
@@ -58,7 +58,7 @@ class JobService(JobRuns):
             if job.state is JobState.QUEUED:
                 return replace(job, queue_position=_position(connection, job))
             if job.state is JobState.SUCCEEDED:
-                return replace(job, artifacts=of_jobs(connection, project_id, [job_id]).get(job_id, ()))
+                return _with_results(connection, [job])[0]
         return job
 
     def list(self, project_id: str, cut: Cut, wanted: Filter) -> Page[Job]:
@@ -72,10 +72,7 @@ class JobService(JobRuns):
             query = query.where(member(jobs.c.labels, name) == value)
         with self._database.read() as connection:
             found = page(connection, query, jobs, cut, lambda row: Job(*row))
-            made = of_jobs(
-                connection, project_id, [job.id for job in found.data if job.state is JobState.SUCCEEDED]
-            )
-        return replace(found, data=[replace(job, artifacts=made.get(job.id, ())) for job in found.data])
+            return replace(found, data=_with_results(connection, found.data))
 
     def cancel(self, project_id: str, job_id: str, record: Record[Job] = unrecorded) -> Job:
         """Takes effect within seconds even in native code; asking again is no error. Errors: Conflict `job_over`."""
@@ -161,6 +158,22 @@ _CANCELLING: tuple[Mapping[str, Any], transitions.News] = (
 
 def _is(project_id: str, job_id: str) -> ColumnElement[bool]:
     return (jobs.c.id == job_id) & (jobs.c.project_id == project_id)
+
+
+def _with_results(connection: Connection, found: Sequence[Job]) -> list[Job]:
+    """All of one project. What only finished jobs have is fetched for all of them at once."""
+    finished = [job.id for job in found if job.state is JobState.SUCCEEDED]
+    if not finished:
+        return list(found)
+    project_id = found[0].project_id
+    made = of_jobs(connection, project_id, finished)
+    hits: dict[str, list[int]] = {}
+    reused = (steps.c.project_id == project_id) & steps.c.job_id.in_(finished) & steps.c.cache_hit
+    for job_id, index in connection.execute(
+        select(steps.c.job_id, steps.c.index).where(reused).order_by(steps.c.index)
+    ):
+        hits.setdefault(job_id, []).append(index)
+    return [replace(job, artifacts=made.get(job.id, ()), cache_hits=hits.get(job.id, ())) for job in found]
 
 
 def _position(connection: Connection, job: Job) -> int | None:
