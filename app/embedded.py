@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from app import logs, tether
+from app import tether
+from app.adapters.logs import configure
 from app.bootstrap import bootstrap, migrate
 from app.settings import Settings
 from app.supervisor import Program, Supervisor
@@ -45,7 +46,7 @@ def port_is_free(settings: Settings) -> bool:
 
 def serve(settings: Settings) -> int:
     """Until SIGINT or SIGTERM."""
-    logs.configure(settings.log_format)
+    configure(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with _alone(settings.data_dir) as alone, Supervisor().running() as supervisor:
         if not alone or not port_is_free(settings):

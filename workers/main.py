@@ -16,7 +16,7 @@ import structlog
 from celery.platforms import SecurityWarning
 from celery.signals import setup_logging, worker_shutting_down
 
-from app import logs
+from app.adapters.logs import configure
 from app.bootstrap import Services, bootstrap
 from app.domain.errors import Unavailable
 from app.services.workers import Announcement
@@ -36,7 +36,7 @@ def main() -> int:
     sandbox = Sandbox()
     try:
         settings = Settings()
-        logs.configure(settings.log_format)
+        configure(settings)
         services = bootstrap(settings)
         with _directory(settings.data_dir / "work") as directory:
             return _work(sandbox, services, directory)
