@@ -21,7 +21,9 @@ SECONDS = 4.0
 """Budget of the timed rounds; at least `LEAST` are made unless that takes more than `MOST_SECONDS`."""
 MOST_SECONDS = 60.0
 LEAST, MOST = 50, 3000
-SITTINGS = 6
+SITTINGS = 4, 12
+"""Least and most; as many as opening both models allows within about `OPENING_SECONDS`."""
+OPENING_SECONDS = 3.0
 _WARM_UP_SECONDS, _WARM_UP = 0.1, 10
 _RESAMPLES = 1000
 
@@ -33,23 +35,29 @@ def interleaved(opened: Opened, feeds: Sequence[dict[str, Array]], seed: int) ->
     per cent, which more rounds with the same two would never average out.
     """
     order = random.Random(seed)  # noqa: S311  no secret
-    sittings = []
-    for sitting in range(SITTINGS):
-        runs = {index: opened(index) for index in ((0, 1), (1, 0))[sitting % 2]}
+    start = time.perf_counter()
+    runs = {0: opened(0), 1: opened(1)}
+    sittings = int(np.clip(OPENING_SECONDS / (time.perf_counter() - start), *SITTINGS))
+    taken = []
+    for sitting in range(sittings):
+        if sitting:
+            runs = {index: opened(index) for index in ((0, 1), (1, 0))[sitting % 2]}
         for run in runs.values():
             _warm_up(run, feeds)
-        sittings.append(_sit(runs, cycle(feeds), order))
-    rounds = min(times.shape[1] for times in sittings)
-    both = np.stack([times[:, :rounds] for times in sittings], axis=1)
+        taken.append(_sit(runs, cycle(feeds), order, sittings))
+    rounds = min(times.shape[1] for times in taken)
+    both = np.stack([times[:, :rounds] for times in taken], axis=1)
     return both[0], both[1]
 
 
-def _sit(runs: dict[int, Run], feeds: Iterator[dict[str, Array]], order: random.Random) -> Times:
-    """[model, round]."""
+def _sit(
+    runs: dict[int, Run], feeds: Iterator[dict[str, Array]], order: random.Random, sittings: int
+) -> Times:
+    """[model, round]; the budget is that of all sittings."""
     times: tuple[list[float], list[float]] = ([], [])
     start = time.perf_counter()
     for rounds, sample in enumerate(feeds):
-        if _enough(rounds * SITTINGS, (time.perf_counter() - start) * SITTINGS):
+        if _enough(rounds * sittings, (time.perf_counter() - start) * sittings):
             break
         for index in order.sample((0, 1), 2):
             times[index].append(_time(runs[index], sample))
