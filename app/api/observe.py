@@ -2,6 +2,7 @@
 
 import re
 import time
+from functools import lru_cache
 
 import structlog
 from prometheus_client import Counter, Histogram
@@ -19,7 +20,7 @@ SECONDS = Histogram(
     buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
 )
 _GIVEN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_QUIET = {"/healthz", "/readyz", "/metrics"}
+_READS = {"GET", "HEAD"}
 
 
 class Observe:
@@ -63,12 +64,21 @@ def _route(scope: Scope) -> str:
 
 
 def _count(scope: Scope, status: int, seconds: float) -> None:
-    route = _route(scope)
-    REQUESTS.labels(scope["method"], route, status).inc()
-    SECONDS.labels(scope["method"], route).observe(seconds)
+    requests, times = _counters(scope["method"], _route(scope), status)
+    requests.inc()
+    times.observe(seconds)
+
+
+@lru_cache(2048)
+def _counters(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Looking a label up costs more than counting."""
+    return REQUESTS.labels(method, route, status), SECONDS.labels(method, route)
 
 
 def _say(scope: Scope, status: int, seconds: float) -> None:
-    if scope["path"] not in _QUIET:
-        milliseconds = round(seconds * 1000, 1)
-        log.info("request", method=scope["method"], path=scope["path"], status=status, ms=milliseconds)
+    """What changed something or went wrong; reads that went well are only counted."""
+    if scope["method"] in _READS and status < 400:
+        return
+    log.info(
+        "request", method=scope["method"], path=scope["path"], status=status, ms=round(seconds * 1000, 1)
+    )

@@ -1,10 +1,10 @@
 """Idempotency keys: the answer to a POST is written in the transaction that did its work, so both exist or neither."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, select
 
 from app.adapters.database import Database, now
 from app.adapters.tables import idempotency_keys as table
@@ -43,18 +43,23 @@ class AlreadyDone(Exception):  # noqa: N818  not an error: the transaction is un
     """Another request with this key was first."""
 
 
+_PRIMARY = ["project_id", "api_key_id", "route", "key"]
+_IS = tuple(table.c[name] == bindparam(name) for name in _PRIMARY)
+_FIND = select(table.c.fingerprint, table.c.status, table.c.body, table.c.location).where(
+    *_IS, table.c.created_at > now() - KEPT_MS
+)
+
+
 class IdempotencyService:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._store = _store(database)
 
     def find(self, once: Once) -> Answer | None:
         """Errors: Invalid `idempotency_key_reused` if the key was used with another body."""
+        named = {name: getattr(once, name) for name in _PRIMARY}
         with self._database.read() as connection:
-            found = connection.execute(
-                select(table.c.fingerprint, table.c.status, table.c.body, table.c.location).where(
-                    *_is(once), table.c.created_at > now() - KEPT_MS
-                )
-            ).one_or_none()
+            found = connection.execute(_FIND, named).one_or_none()
         if found is None:
             return None
         if found.fingerprint != once.fingerprint:
@@ -63,25 +68,19 @@ class IdempotencyService:
 
     def store(self, connection: Connection, once: Once, answer: Answer) -> None:
         """Errors: AlreadyDone. Waits for another transaction that is storing the same key."""
-        connection.execute(delete(table).where(*_is(once), table.c.created_at <= now() - KEPT_MS))
-        stored = connection.execute(
-            self._database.insert(table)
-            .values(
-                project_id=once.project_id,
-                api_key_id=once.api_key_id,
-                route=once.route,
-                key=once.key,
-                fingerprint=once.fingerprint,
-                status=answer.status,
-                body=answer.body,
-                location=answer.location,
-                created_at=now(),
-            )
-            .on_conflict_do_nothing()
-            .returning(table.c.key)
-        ).one_or_none()
-        if stored is None:
+        if connection.execute(self._store, {**asdict(once), **asdict(answer)}).one_or_none() is None:
             raise AlreadyDone
+
+
+def _store(database: Database) -> Any:
+    """Takes the place of a record that has expired, and leaves one that has not."""
+    new = database.insert(table).values(created_at=now())
+    renewed = {
+        name: new.excluded[name] for name in ("fingerprint", "status", "location", "body", "created_at")
+    }
+    return new.on_conflict_do_update(
+        index_elements=_PRIMARY, set_=renewed, where=table.c.created_at <= now() - KEPT_MS
+    ).returning(table.c.key)
 
 
 def in_flight() -> Conflict:
@@ -89,15 +88,6 @@ def in_flight() -> Conflict:
         "idempotency_key_in_flight",
         "A request with this Idempotency-Key is still at work.",
         Suggestion("Send the same request again in a second: it gets the first one's answer."),
-    )
-
-
-def _is(once: Once) -> tuple[Any, ...]:
-    return (
-        table.c.project_id == once.project_id,
-        table.c.api_key_id == once.api_key_id,
-        table.c.route == once.route,
-        table.c.key == once.key,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.adapters.database import member, now
@@ -27,6 +27,22 @@ _COLUMNS = [jobs.c[field.name] for field in fields(Job) if field.name not in _CO
 _STEP = [steps.c[field.name] for field in fields(Step)]
 _EVENT = [events.c[field.name] for field in fields(Event)]
 _QUEUE_SEEN = 1000
+# Built once: making a statement costs more than running it.
+_GET = select(*_COLUMNS).where(jobs.c.id == bindparam("id"), jobs.c.project_id == bindparam("project"))
+_INSERT = (
+    insert(jobs).values(events=1, message_at=now(), created_at=now()).returning(*_COLUMNS, jobs.c.events)
+)
+_INSERT_STEP = insert(steps)
+_BEFORE = select(func.count()).select_from(
+    select(jobs.c.id)
+    .where(
+        jobs.c.queue == bindparam("queue"),
+        jobs.c.state == JobState.QUEUED,
+        tuple_(jobs.c.created_at, jobs.c.id) < tuple_(bindparam("created_at"), bindparam("id")),
+    )
+    .limit(_QUEUE_SEEN)
+    .subquery()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +67,7 @@ class JobService(JobRuns):
 
     def get(self, project_id: str, job_id: str) -> Job:
         with self._database.read() as connection:
-            row = connection.execute(select(*_COLUMNS).where(_is(project_id, job_id))).one_or_none()
-            if row is None:
-                raise NotFound("job", job_id)
-            job = Job(*row)
+            job = self._job(connection, project_id, job_id)
             if job.state is JobState.QUEUED:
                 return replace(job, queue_position=_position(connection, job))
             if job.state is JobState.SUCCEEDED:
@@ -82,7 +95,7 @@ class JobService(JobRuns):
             row = row or transitions.move(
                 connection, where & (jobs.c.state == JobState.RUNNING), *_CANCELLING
             )
-            job = self._after(connection, project_id, job_id)
+            job = self._job(connection, project_id, job_id)
             if row is None and job.state is not JobState.CANCELLING:
                 raise Conflict("job_over", f"The job is {job.state}: there is nothing to cancel.")
             record(connection, job)
@@ -92,7 +105,7 @@ class JobService(JobRuns):
     def delete(self, project_id: str, job_id: str) -> None:
         """With its artifacts. Errors: NotFound; Conflict `job_not_over`."""
         with self._database.write() as connection:
-            job = self._after(connection, project_id, job_id)
+            job = self._job(connection, project_id, job_id)
             if not job.state.over:
                 way = Suggestion(f"Cancel it first: POST /v1/jobs/{job_id}/cancel")
                 raise Conflict("job_not_over", f"The job is {job.state}.", way)
@@ -143,8 +156,8 @@ class JobService(JobRuns):
             )
             return {(queue, state): count for queue, state, count in rows}
 
-    def _after(self, connection: Connection, project_id: str, job_id: str) -> Job:
-        row = connection.execute(select(*_COLUMNS).where(_is(project_id, job_id))).one_or_none()
+    def _job(self, connection: Connection, project_id: str, job_id: str) -> Job:
+        row = connection.execute(_GET, {"id": job_id, "project": project_id}).one_or_none()
         if row is None:
             raise NotFound("job", job_id)
         return Job(*row)
@@ -178,57 +191,35 @@ def _with_results(connection: Connection, found: Sequence[Job]) -> list[Job]:
 
 def _position(connection: Connection, job: Job) -> int | None:
     """Place among all that wait in the same queue, whoever's they are; None where the queue is very long."""
-    before = (
-        select(jobs.c.id)
-        .where(
-            jobs.c.queue == job.queue,
-            jobs.c.state == JobState.QUEUED,
-            (jobs.c.created_at < job.created_at)
-            | ((jobs.c.created_at == job.created_at) & (jobs.c.id < job.id)),
-        )
-        .limit(_QUEUE_SEEN)
-        .subquery()
-    )
-    count = connection.execute(select(func.count()).select_from(before)).scalar_one()
+    given = {"queue": job.queue, "created_at": job.created_at, "id": job.id}
+    count: int = connection.execute(_BEFORE, given).scalar_one()
     return count + 1 if count < _QUEUE_SEEN else None
 
 
 def _insert(connection: Connection, project_id: str, order: Order, recipe: Mapping[str, Any]) -> Job:
     """The job, its steps and its first event."""
-    row = connection.execute(
-        insert(jobs)
-        .values(
-            id=new_id("job"),
-            project_id=project_id,
-            state=JobState.QUEUED,
-            phase="queued",
-            queue=order.target,
-            model_id=order.model_id,
-            dataset_id=order.dataset_id,
-            recipe=recipe,
-            seed=order.seed,
-            cache=order.cache,
-            target=order.target,
-            timeout_seconds=order.timeout_seconds,
-            labels=order.labels,
-            outcome_reasons=[],
-            events=1,
-            message_at=now(),
-            created_at=now(),
-        )
-        .returning(*jobs.c)
-    ).one()
+    given: dict[str, Any] = {
+        "id": new_id("job"),
+        "project_id": project_id,
+        "state": JobState.QUEUED,
+        "phase": "queued",
+        "queue": order.target,
+        "model_id": order.model_id,
+        "dataset_id": order.dataset_id,
+        "recipe": recipe,
+        "seed": order.seed,
+        "cache": order.cache,
+        "target": order.target,
+        "timeout_seconds": order.timeout_seconds,
+        "labels": order.labels,
+        "outcome_reasons": [],
+    }
+    row = connection.execute(_INSERT, given).one()
     transitions.append(connection, row, [("job.created", {})])
+    named = {"project_id": project_id, "job_id": row.id, "state": StepState.PENDING}
     planned = [
-        {
-            "project_id": project_id,
-            "job_id": row.id,
-            "index": index,
-            "technique": step["technique"],
-            "parameters": step,
-            "state": StepState.PENDING,
-        }
+        {**named, "index": index, "technique": step["technique"], "parameters": step}
         for index, step in enumerate(recipe["steps"])
     ]
-    connection.execute(insert(steps).values(planned))
-    return Job(**{column.name: getattr(row, column.name) for column in _COLUMNS})
+    connection.execute(_INSERT_STEP, planned)
+    return Job(*row[: len(_COLUMNS)])

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Connection, Table, bindparam, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.adapters.database import AnyRow
@@ -15,6 +15,21 @@ from compression.errors import Suggestion
 from compression.fit import misfits
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.recipe import Recipe
+
+
+def _is(table: Table) -> tuple[ColumnElement[bool], ...]:
+    return (
+        table.c.id == bindparam("id"),
+        table.c.project_id == bindparam("project"),
+        table.c.deleted_at.is_(None),
+    )
+
+
+# Built once: making a statement costs more than running it.
+_LOOK = {table: select(table.c.state, table.c.inspection).where(*_is(table)) for table in (models, datasets)}
+_HOLD = {
+    table: select(table.c.id).where(*_is(table)).with_for_update(read=True) for table in (models, datasets)
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,23 +64,17 @@ def hold(connection: Connection, project_id: str, order: Order) -> None:
     if order.dataset_id is not None:
         named.append((datasets, "dataset", order.dataset_id))
     for table, word, identity in named:
-        query = select(table.c.id).where(*_is(table, project_id, identity)).with_for_update(read=True)
-        if connection.execute(query).one_or_none() is None:
+        if connection.execute(_HOLD[table], {"id": identity, "project": project_id}).one_or_none() is None:
             raise NotFound(word, identity)
 
 
 def _ready(connection: Connection, table: Table, word: str, project_id: str, identity: str) -> Any:
-    query = select(table.c.state, table.c.inspection).where(*_is(table, project_id, identity))
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(_LOOK[table], {"id": identity, "project": project_id}).one_or_none()
     if row is None:
         raise NotFound(word, identity)
     if row.state is not InspectionState.READY:
         raise _not_ready(row, word, identity)
     return row.inspection
-
-
-def _is(table: Table, project_id: str, identity: str) -> tuple[ColumnElement[bool], ...]:
-    return table.c.id == identity, table.c.project_id == project_id, table.c.deleted_at.is_(None)
 
 
 def _not_ready(row: AnyRow, word: str, identity: str) -> Conflict:

@@ -14,6 +14,7 @@ from app.domain.states import JobState, StepState
 Values = Mapping[str, Any]
 News = Sequence[tuple[str, Values]]
 Where = ColumnElement[bool]
+_EVENT = insert(events).values(timestamp=now())
 
 
 def move(connection: Connection, where: Where, values: Values, news: News) -> AnyRow | None:
@@ -29,19 +30,10 @@ def move(connection: Connection, where: Where, values: Values, news: News) -> An
 def append(connection: Connection, row: AnyRow, news: News) -> None:
     """Numbers the events from the job's counter: its row is locked, so they are committed in order, without gaps."""
     first = row.events - len(news) + 1
-    rows = [
-        {
-            "project_id": row.project_id,
-            "job_id": row.id,
-            "id": first + i,
-            "type": type_,
-            "timestamp": now(),
-            "data": data,
-        }
-        for i, (type_, data) in enumerate(news)
-    ]
+    named = {"project_id": row.project_id, "job_id": row.id}
+    rows = [{**named, "id": first + i, "type": type_, "data": data} for i, (type_, data) in enumerate(news)]
     if rows:
-        connection.execute(insert(events).values(rows))
+        connection.execute(_EVENT, rows)
 
 
 def succeed(connection: Connection, where: Where, values: Values, news: News) -> AnyRow | None:
