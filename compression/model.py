@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from compression.graph import inspection, tensors
+from compression.graph import inspection, serialization, tensors
 from compression.inspection import ModelInspection, TensorSpec
 
 
@@ -21,15 +21,24 @@ class Model:
     @classmethod
     def open(cls, path: Path) -> "Model":
         """A file that was normalised before (`formats`); hostile ones go through there first."""
-        return cls(onnx.load(path, load_external_data=False))
+        return cls(serialization.parse(path))
+
+    @property
+    def serialized(self) -> bytes:
+        """As one piece, made anew each time; `save` needs no such copy."""
+        return b"".join(serialization.chunks(self.proto))
 
     @cached_property
-    def serialized(self) -> bytes:
-        return self.proto.SerializeToString(deterministic=True)
+    def size(self) -> int:
+        """Bytes of the file."""
+        return sum(len(piece) for piece in serialization.chunks(self.proto))
 
     @cached_property
     def sha256(self) -> str:
-        return hashlib.sha256(self.serialized).hexdigest()
+        digest = hashlib.sha256()
+        for piece in serialization.chunks(self.proto):
+            digest.update(piece)
+        return digest.hexdigest()
 
     @cached_property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -57,10 +66,10 @@ class Model:
         return array
 
     def inspect(self, format_name: str = "onnx") -> ModelInspection:
-        return inspection.inspect(self.proto, format_name, len(self.serialized))
+        return inspection.inspect(self.proto, format_name, self.size)
 
     def save(self, path: Path) -> None:
-        path.write_bytes(self.serialized)
+        serialization.write(self.proto, path)
 
     def copy(self) -> onnx.ModelProto:
         """A deep copy that may be edited."""

@@ -62,9 +62,9 @@ def _out_of_memory() -> CompressionError:
 
 
 def _shown(reason: str) -> str:
-    """The runtime's own sentence, without the source paths and file names it puts in front."""
-    words = [word for word in reason.split() if "/" not in word or word.count("/") == 1]
-    return " ".join(words)[:400]
+    """The runtime's own sentence, without its codes and the source paths it puts in front."""
+    sentence = reason.rpartition("[ONNXRuntimeError]")[2].split(" : ", 3)[-1]
+    return " ".join(word for word in sentence.split() if "/" not in word or word.count("/") == 1)[:400]
 
 
 def session(
@@ -73,8 +73,9 @@ def session(
     threads: int = 1,
     optimise: bool = True,
     deterministic: bool = True,
+    profile: Path | None = None,
 ) -> ort.InferenceSession:
-    """On CPU, without spinning threads and without telemetry.
+    """On CPU, without spinning threads and without telemetry; `profile` starts the name of a file of timings.
 
     Errors: CompressionError E_MODEL_RUN.
     """
@@ -86,6 +87,8 @@ def session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
+    if profile is not None:
+        options.enable_profiling, options.profile_file_prefix = True, str(profile)
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     source = str(source) if isinstance(source, Path) else source
     with running("load"):

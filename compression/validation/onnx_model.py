@@ -7,7 +7,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import checker, inliner
 
-from compression.graph import order, shapes, walk
+from compression.graph import order, serialization, shapes, walk
 from compression.validation import external_data, functions, structure, tensors, wire
 
 
@@ -26,12 +26,12 @@ def normalise(path: Path, into: Path, folder: Path | None) -> None:
     order.sort(model.graph)
     _check(model)
     _simplify(model)
-    into.write_bytes(model.SerializeToString(deterministic=True))
+    serialization.write(model, into)
 
 
 def _parse(path: Path) -> onnx.ModelProto:
     try:
-        return onnx.ModelProto.FromString(path.read_bytes())
+        return serialization.parse(path)
     except DecodeError:
         raise structure.invalid("not an ONNX file: its protobuf cannot be parsed") from None
 

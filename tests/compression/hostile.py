@@ -369,7 +369,7 @@ def _loop(trips: int, scan: bool) -> bytes:
     weights = [
         numpy_helper.from_array(np.array(trips, np.int64), "trips"),
         numpy_helper.from_array(np.array(True), "go"),  # noqa: FBT003
-        numpy_helper.from_array(np.array([1, 1 << 18], np.int64), "reps"),
+        numpy_helper.from_array(np.array([1, 1 << 22], np.int64), "reps"),
     ]
     loop = helper.make_node("Loop", ["trips", "go", "x"], ["y", "all"] if scan else ["y"], body=body)
     proto = model([loop], weights)
