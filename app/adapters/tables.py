@@ -1,0 +1,280 @@
+"""The tables. Times are milliseconds of the database's clock; every row belongs to a project."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+
+from app.adapters.database import Json, State
+from app.domain.states import InspectionState, JobState, StepState, UploadState
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _project() -> Column[str]:
+    return Column("project_id", Text, ForeignKey("projects.id"), nullable=False)
+
+
+def _created() -> Column[int]:
+    return Column("created_at", BigInteger, nullable=False)
+
+
+def _lease() -> list[Column[int] | Column[str]]:
+    """Whoever holds the lease works on the row; the fence tells its effects from those of earlier holders."""
+    return [
+        Column("lease_owner", Text),
+        Column("lease_until", BigInteger),
+        Column("fence", Integer, nullable=False, server_default="0"),
+        Column("attempts", Integer, nullable=False, server_default="0"),
+        # when a message was last sent: queued long ago and few messages waiting means that it was lost
+        Column("message_at", BigInteger, nullable=False),
+    ]
+
+
+def _blob(column: str) -> ForeignKeyConstraint:
+    """A row that names bytes the project does not have must be impossible."""
+    return ForeignKeyConstraint(["project_id", column], ["blobs.project_id", "blobs.sha256"])
+
+
+projects = Table(
+    "projects",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    _created(),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _project(),
+    Column("name", Text, nullable=False),
+    Column("shown", Text, nullable=False),
+    Column("sha256", Text, nullable=False, unique=True),
+    Column("revoked_at", BigInteger),
+    _created(),
+)
+
+blobs = Table(
+    "blobs",
+    metadata,
+    _project(),
+    Column("sha256", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    _created(),
+    PrimaryKeyConstraint("project_id", "sha256"),
+    Index("ix_blobs_sha256", "sha256"),
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _project(),
+    Column("state", State(UploadState), nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", Text),
+    Column("blob_sha256", Text),
+    _created(),
+    Column("completed_at", BigInteger),
+    _blob("blob_sha256"),
+    Index("ix_uploads_created_at", "created_at"),
+    Index("ix_uploads_project_id_blob_sha256", "project_id", "blob_sha256"),
+)
+
+
+def _inspected(name: str) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("id", Text, primary_key=True),
+        _project(),
+        Column("state", State(InspectionState), nullable=False),
+        Column("name", Text, nullable=False),
+        Column("labels", Json, nullable=False),
+        Column("filename", Text, nullable=False),
+        # both digests go when the row is deleted: its bytes are free, finished jobs still name it
+        Column("source_sha256", Text),
+        Column("source_bytes", BigInteger, nullable=False),
+        Column("sha256", Text),
+        Column("bytes", BigInteger),
+        Column("inspection", Json),
+        Column("error", Json),
+        *_lease(),
+        _created(),
+        Column("ready_at", BigInteger),
+        Column("deleted_at", BigInteger),
+        _blob("source_sha256"),
+        _blob("sha256"),
+        Index(f"ix_{name}_project_id_created_at_id", "project_id", "created_at", "id"),
+        Index(f"ix_{name}_state_message_at", "state", "message_at"),
+        Index(f"ix_{name}_project_id_source_sha256", "project_id", "source_sha256"),
+        Index(f"ix_{name}_project_id_sha256", "project_id", "sha256"),
+    )
+
+
+models = _inspected("models")
+datasets = _inspected("datasets")
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _project(),
+    Column("state", State(JobState), nullable=False),
+    Column("phase", Text, nullable=False),
+    Column("progress", Float, nullable=False, server_default="0"),
+    Column("queue", Text, nullable=False),
+    Column("model_id", Text, ForeignKey("models.id"), nullable=False),
+    Column("dataset_id", Text, ForeignKey("datasets.id")),
+    Column("recipe", Json, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("cache", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("timeout_seconds", Integer, nullable=False),
+    Column("labels", Json, nullable=False),
+    Column("outcome", Text),
+    Column("outcome_reasons", Json, nullable=False),
+    Column("measurements", Json),
+    Column("environment", Json),
+    Column("error", Json),
+    Column("events", Integer, nullable=False, server_default="0"),
+    *_lease(),
+    _created(),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Index("ix_jobs_project_id_created_at_id", "project_id", "created_at", "id"),
+    Index("ix_jobs_queue_state_created_at_id", "queue", "state", "created_at", "id"),
+    Index("ix_jobs_model_id", "model_id"),
+    Index("ix_jobs_dataset_id", "dataset_id"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    _project(),
+    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    Column("index", Integer, nullable=False),
+    Column("technique", Text, nullable=False),
+    Column("parameters", Json, nullable=False),
+    Column("state", State(StepState), nullable=False),
+    Column("cache_hit", Boolean, nullable=False, server_default="0"),
+    Column("output_sha256", Text),
+    Column("details", Json),
+    Column("inspection", Json),
+    Column("started_at", BigInteger),
+    Column("completed_at", BigInteger),
+    PrimaryKeyConstraint("job_id", "index"),
+    _blob("output_sha256"),
+    Index("ix_steps_project_id_output_sha256", "project_id", "output_sha256"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _project(),
+    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    Column("id", Integer, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("data", Json, nullable=False),
+    PrimaryKeyConstraint("job_id", "id"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _project(),
+    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    Column("format", Text, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("bytes_zstd", BigInteger),
+    Column("runtime", Json, nullable=False),
+    Column("provenance", Json, nullable=False),
+    _created(),
+    _blob("sha256"),
+    Index("ix_artifacts_job_id", "job_id"),
+    Index("ix_artifacts_project_id_sha256", "project_id", "sha256"),
+)
+
+step_cache = Table(
+    "step_cache",
+    metadata,
+    _project(),
+    Column("key", Text, nullable=False),
+    Column("output_sha256", Text, nullable=False),
+    Column("details", Json, nullable=False),
+    Column("inspection", Json, nullable=False),
+    _created(),
+    Column("used_at", BigInteger, nullable=False),
+    PrimaryKeyConstraint("project_id", "key"),
+    _blob("output_sha256"),
+    Index("ix_step_cache_project_id_output_sha256", "project_id", "output_sha256"),
+    Index("ix_step_cache_used_at", "used_at"),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    _project(),
+    Column("api_key_id", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("location", Text),
+    Column("body", Text, nullable=False),
+    _created(),
+    PrimaryKeyConstraint("project_id", "api_key_id", "route", "key"),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # null: the worker serves every project
+    Column("project_id", Text, ForeignKey("projects.id")),
+    Column("queues", Json, nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("hardware", Json, nullable=False),
+    Column("versions", Json, nullable=False),
+    Column("sandbox", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
+
+BLOB_COLUMNS = (
+    uploads.c.blob_sha256,
+    models.c.source_sha256,
+    models.c.sha256,
+    datasets.c.source_sha256,
+    datasets.c.sha256,
+    steps.c.output_sha256,
+    artifacts.c.sha256,
+    step_cache.c.output_sha256,
+)
+"""Everything that keeps bytes from being swept."""

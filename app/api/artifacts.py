@@ -1,0 +1,95 @@
+import base64
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from starlette.responses import (
+    FileResponse,
+    MalformedRangeHeader,
+    RangeNotSatisfiable,
+    RedirectResponse,
+    Response,
+)
+
+from app.adapters.blobs import CHUNK
+from app.api import examples, render, schemas
+from app.api.context import Project, Wired
+from app.api.documents import answers
+from app.api.problems import Refusal
+from app.bootstrap import Services
+from app.domain.errors import BlobMissing
+from app.domain.records import Artifact
+from compression.errors import CompressionError, ErrorKind
+
+router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
+
+
+class _File(FileResponse):
+    chunk_size = CHUNK
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        """A Range that cannot be read is ignored (RFC 9110, 14.2); one that cannot be satisfied is a problem like others."""
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except MalformedRangeHeader:
+            return []
+        except RangeNotSatisfiable:
+            detail = f"The file has {file_size} bytes."
+            raise Refusal(
+                "range_not_satisfiable", detail, {"Content-Range": f"bytes */{file_size}"}
+            ) from None
+
+
+@router.get(
+    "/{artifact_id}",
+    summary="One artifact",
+    response_model=schemas.Artifact,
+    responses=answers(200, examples.ARTIFACT),
+)
+def get_artifact(services: Wired, project: Project, artifact_id: str) -> Response:
+    return render.answer(render.artifact(services.artifacts.get(project, artifact_id)))
+
+
+@router.head("/{artifact_id}/content", include_in_schema=False)
+@router.get(
+    "/{artifact_id}/content",
+    summary="The file",
+    response_class=Response,
+    responses=answers(200, "(the bytes of the file)", "application/octet-stream"),
+)
+def get_artifact_content(request: Request, services: Wired, project: Project, artifact_id: str) -> Response:
+    """With Range, If-Range, ETag and Repr-Digest; on S3 a redirect to an address that is good for 15 minutes. The bytes are
+    those of `sha256`, or none are sent."""
+    artifact = services.artifacts.get(project, artifact_id)
+    if not _whole(services, artifact):
+        raise CompressionError(
+            "artifact_corrupt", "The stored bytes are not those that were made.", ErrorKind.INTERNAL
+        )
+    headers = _headers(artifact)
+    given = request.headers.get("if-none-match")
+    if given is not None and render.matches(given, headers["ETag"]):
+        return Response(None, 304, headers)
+    path = services.blobs.local_path(artifact.sha256)
+    if path is not None:
+        return _File(path, 200, headers, "application/octet-stream", stat_result=path.stat())
+    address = services.blobs.url(artifact.sha256, artifact.filename)
+    assert address is not None
+    return RedirectResponse(address, 307, headers)
+
+
+def _whole(services: Services, artifact: Artifact) -> bool:
+    try:
+        return services.blobs.verify(artifact.sha256)
+    except BlobMissing:
+        return False
+
+
+def _headers(artifact: Artifact) -> dict[str, str]:
+    digest = base64.b64encode(bytes.fromhex(artifact.sha256)).decode()
+    return {
+        "ETag": f'"{artifact.sha256}"',
+        "Repr-Digest": f"sha-256=:{digest}:",
+        "Content-Disposition": f"attachment; filename*=utf-8''{quote(artifact.filename)}",
+        "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }

@@ -1,0 +1,30 @@
+from starlette.responses import Response
+
+from app.api import examples, inspected, render, schemas
+from app.api.context import Project, Wired
+from app.api.documents import answers
+from app.domain.errors import Conflict
+from compression.inspection import DatasetInspection
+
+router = inspected.routes(
+    inspected.Resource(
+        "dataset",
+        schemas.Dataset,
+        lambda services: services.datasets,
+        examples.DATASET,
+        examples.DATASET_READY,
+    )
+)
+
+
+@router.get(
+    "/{id}/inspection",
+    summary="What is inside",
+    response_model=DatasetInspection,
+    responses=answers(200, examples.DATASET_INSPECTION),
+)
+def get_dataset_inspection(services: Wired, project: Project, id: str) -> Response:  # noqa: A002
+    dataset = services.datasets.get(project, id)
+    if dataset.inspection is None:
+        raise Conflict("dataset_not_ready", f"The data set is {dataset.state}.")
+    return render.answer(dataset.inspection)

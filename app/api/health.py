@@ -1,0 +1,46 @@
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.api import examples, render, schemas
+from app.api.context import Wired
+from app.api.documents import answers
+from compression.errors import CompressionError
+
+router = APIRouter(tags=["service"])
+
+
+@router.get(
+    "/healthz", summary="Is it alive", response_model=schemas.Health, responses=answers(200, examples.HEALTH)
+)
+async def healthz(request: Request) -> Response:
+    return render.answer({"status": "ok", "version": request.app.version})
+
+
+@router.get(
+    "/readyz",
+    summary="Can it work",
+    response_model=schemas.Readiness,
+    responses={
+        **answers(200, examples.READINESS),
+        503: {"model": schemas.Readiness, "description": "A part is away"},
+    },
+)
+def readyz(services: Wired) -> Response:
+    """503 and which part is missing, if the database, Redis, the blob store or every worker is away."""
+    checks = {
+        "database": _passes(services.database.ping),
+        "redis": _passes(services.queue.check),
+        "blobs": _passes(services.blobs.check),
+        "worker": _passes(services.workers.seen),
+    }
+    ready = all(checks.values())
+    return render.answer({"ready": ready, "checks": checks}, 200 if ready else 503)
+
+
+def _passes(check: Callable[[], bool | None]) -> bool:
+    try:
+        return check() is not False
+    except CompressionError:
+        return False

@@ -1,0 +1,93 @@
+"""Bodies of requests: declared once, validated strictly in one pass over the bytes, documented from the same class."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
+
+from app.api.context import context
+from app.api.problems import refused
+from app.services.orders import Order
+from app.services.uploads import NewUpload
+from compression.recipe import Recipe
+
+M = TypeVar("M", bound=BaseModel)
+Id = Annotated[str, Field(max_length=64)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Labels = Annotated[
+    dict[Annotated[str, Field(min_length=1, max_length=63)], Annotated[str, Field(max_length=255)]],
+    Field(max_length=64, description="your own names and values; lists can be filtered by them"),
+]
+Filename = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^/\\\x00-\x1f\x7f]+$")]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class UploadRequest(Body):
+    filename: Filename = Field(description="its ending must agree with the content")
+    bytes: int = Field(ge=0, le=2**53, description="exact size")
+    purpose: Literal["model", "dataset"]
+    sha256: str | None = Field(
+        default=None,
+        pattern="^[0-9a-f]{64}$",
+        description="checked; bytes that are here already need not be sent",
+    )
+
+    def order(self) -> NewUpload:
+        return NewUpload(self.filename, self.bytes, self.purpose, self.sha256)
+
+
+class RegisterRequest(Body):
+    upload_id: Id
+    name: Name | None = Field(default=None, description="default: the file's name")
+    labels: Labels = Field(default_factory=dict)
+
+
+class ChangeRequest(Body):
+    name: Name | None = None
+    labels: Labels | None = Field(default=None, description="replaces all labels")
+
+
+class JobRequest(Body):
+    model_id: Id
+    dataset_id: Id | None = Field(
+        default=None, description="needed by most techniques, and for every proof of accuracy"
+    )
+    recipe: Recipe
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    cache: Literal["use", "refresh", "off"] = Field(
+        default="use",
+        description="`use`: steps done before are not done again; `refresh`: computed anew and kept",
+    )
+    target: Literal["cpu", "gpu"] = "cpu"
+    timeout_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
+    labels: Labels = Field(default_factory=dict)
+
+    def order(self) -> Order:
+        return Order(
+            model_id=self.model_id,
+            dataset_id=self.dataset_id,
+            recipe=self.recipe,
+            seed=self.seed,
+            cache=self.cache,
+            target=self.target,
+            timeout_seconds=self.timeout_seconds,
+            labels=self.labels,
+        )
+
+
+def parsed(model: type[M]) -> Any:
+    """A dependency: the JSON body as `model`. Errors: Invalid `validation_error`."""
+
+    async def parse(request: Request) -> M:
+        body = context(request.scope).body
+        try:
+            return model.model_validate_json(body or b"null")
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_input=False)
+            raise refused(found, from_json(body) if body else None) from None
+
+    return Depends(parse)

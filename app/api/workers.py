@@ -1,0 +1,18 @@
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from app.api import examples, render, schemas
+from app.api.context import Project, Wired
+from app.api.documents import answers
+
+router = APIRouter(prefix="/v1/workers", tags=["service"])
+
+
+@router.get(
+    "",
+    summary="The workers and their hardware",
+    response_model=schemas.Workers,
+    responses=answers(200, examples.WORKERS),
+)
+def list_workers(services: Wired, project: Project) -> Response:
+    return render.answer({"data": [render.worker(worker) for worker in services.workers.list(project)]})

@@ -1,0 +1,195 @@
+"""What the services return: detached, frozen copies of rows. Times are milliseconds since 1970, of the database's clock."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from app.domain.states import InspectionState, JobState, StepState, UploadState
+from compression.inspection import ModelInspection
+
+T = TypeVar("T")
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    data: Sequence[T]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    id: str
+    project_id: str
+    state: UploadState
+    purpose: str
+    filename: str
+    bytes: int
+    sha256: str | None
+    created_at: int
+    completed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A model or a data set. `sha256` names the normalised bytes, `source_sha256` those that were uploaded."""
+
+    id: str
+    project_id: str
+    state: InspectionState
+    name: str
+    labels: Json
+    filename: str
+    source_sha256: str
+    source_bytes: int
+    sha256: str | None
+    bytes: int | None
+    inspection: Json | None
+    error: Json | None
+    created_at: int
+    ready_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class InspectionClaim:
+    """A lease on an inspection, with all the worker needs."""
+
+    id: str
+    project_id: str
+    owner: str
+    fence: int
+    attempts: int
+    filename: str
+    source_sha256: str
+    source_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    id: str
+    project_id: str
+    job_id: str
+    format: str
+    filename: str
+    sha256: str
+    bytes: int
+    bytes_zstd: int | None
+    runtime: Json
+    provenance: Json
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    job_id: str
+    index: int
+    technique: str
+    parameters: Json
+    state: StepState
+    cache_hit: bool
+    output_sha256: str | None
+    details: Json | None
+    inspection: Json | None
+    started_at: int | None
+    completed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    id: str
+    project_id: str
+    state: JobState
+    phase: str
+    progress: float
+    queue: str
+    model_id: str
+    dataset_id: str | None
+    recipe: Json
+    seed: int
+    cache: str
+    target: str
+    timeout_seconds: int
+    labels: Json
+    attempts: int
+    outcome: str | None
+    outcome_reasons: Sequence[str]
+    measurements: Json | None
+    environment: Json | None
+    error: Json | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    artifacts: Sequence[Artifact] = ()
+    cache_hits: Sequence[int] = ()
+    queue_position: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What a step gave; also what the step cache remembers. `bytes` of the blob named by `sha256`."""
+
+    sha256: str
+    bytes: int
+    details: Json
+    inspection: ModelInspection
+    cache_hit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobClaim:
+    """A lease on a job, with all the worker needs. `done` are the steps completed by earlier attempts, in order."""
+
+    id: str
+    project_id: str
+    owner: str
+    fence: int
+    attempts: int
+    model_id: str
+    model_sha256: str
+    model_inspection: ModelInspection
+    data_sha256: str | None
+    recipe: Json
+    seed: int
+    cache: str
+    target: str
+    timeout_seconds: int
+    done: Sequence[StepOutput]
+
+
+@dataclass(frozen=True, slots=True)
+class NewArtifact:
+    """A file of a finished job; its blob is in the store already."""
+
+    format: str
+    filename: str
+    sha256: str
+    bytes: int
+    bytes_zstd: int | None = None
+    runtime: Json = field(default_factory=dict)
+    """Name and smallest version of what loads it."""
+    provenance: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """`id` counts from 1 within its job, without gaps."""
+
+    job_id: str
+    id: int
+    type: str
+    timestamp: int
+    data: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    id: str
+    queues: Sequence[str]
+    concurrency: int
+    hardware: Json
+    versions: Json
+    sandbox: str
+    """Level of isolation found by the start-up self-test: S0 … S3."""
+    started_at: int
+    seen_at: int
+    alive: bool

@@ -1,0 +1,138 @@
+"""The web application: `create_app(settings)`, or `app.main:app` for a server that is told by the environment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.staticfiles import StaticFiles
+
+from app.adapters.logs import configure
+from app.adapters.notify import Listener
+from app.api import (
+    artifacts,
+    capabilities,
+    datasets,
+    docs,
+    documents,
+    events,
+    health,
+    jobs,
+    metrics,
+    models,
+    problems,
+    reports,
+    steps,
+    techniques,
+    uploads,
+    workers,
+)
+from app.api.access import Access
+from app.api.bodies import Bodies
+from app.api.observe import Observe
+from app.api.once import Flights
+from app.bootstrap import Services, bootstrap
+from app.settings import Settings
+from compression.errors import CompressionError
+
+_DESCRIPTION = """Makes trained neural networks smaller and faster, and proves it.
+
+The main job: announce an upload (`POST /v1/uploads`) and `PUT` its bytes — or send a small file by the form —, register it as a model
+and another as a data set, `POST /v1/jobs` with their ids, follow the job, and download its artifact and report."""
+_TAGS = [
+    {"name": "uploads", "description": "Bytes in"},
+    {"name": "models", "description": "What is compressed"},
+    {"name": "datasets", "description": "What it is calibrated and measured with"},
+    {"name": "techniques", "description": "What can be done"},
+    {"name": "jobs", "description": "What is being done, and its proof"},
+    {"name": "artifacts", "description": "Bytes out"},
+    {"name": "service", "description": "The service itself"},
+]
+
+
+def create_app(settings: Settings | None = None, services: Services | None = None) -> FastAPI:
+    services = services or bootstrap(settings or Settings())
+    configure(services.settings)
+    app = FastAPI(
+        title="Pare",
+        version=version("pare-server"),
+        summary="Compression as a service",
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=_lifespan,
+        redirect_slashes=False,
+        generate_unique_id_function=_operation_id,
+        middleware=[
+            Middleware(Observe),
+            Middleware(Access, keys=services.keys),
+            Middleware(Bodies, settings=services.settings),
+        ],
+        exception_handlers={
+            CompressionError: problems.on_error,
+            RequestValidationError: problems.on_invalid,
+            HTTPException: problems.on_http,
+            Exception: problems.on_crash,
+        },
+    )
+    app.state.services = services
+    app.state.flights = Flights()
+    app.state.listener = Listener(services.settings.redis_url.get_secret_value())
+    _routes(app)
+    return app
+
+
+def _routes(app: FastAPI) -> None:
+    resources = (
+        uploads,
+        models,
+        datasets,
+        techniques,
+        jobs,
+        steps,
+        events,
+        reports,
+        artifacts,
+        workers,
+        capabilities,
+    )
+    for resource in (*resources, health, metrics, docs):
+        app.include_router(resource.router)
+    app.mount("/static", StaticFiles(directory=docs.STATIC), name="static")
+    made: dict[str, Any] = {}
+
+    def openapi() -> dict[str, Any]:
+        if not made:
+            made.update(documents.document(app))
+        return made
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    listening = asyncio.create_task(app.state.listener.run())
+    yield
+    listening.cancel()
+    with suppress(asyncio.CancelledError):
+        await listening
+    app.state.services.close()
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name
+
+
+def __getattr__(name: str) -> FastAPI:
+    """`app` is made when it is asked for: importing this module opens nothing."""
+    if name == "app":
+        return create_app()
+    raise AttributeError(name)

@@ -1,0 +1,85 @@
+"""What a client orders, and everything that is checked before a job exists."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Table, bindparam, select
+from sqlalchemy.sql.elements import ColumnElement
+
+from app.adapters.database import AnyRow
+from app.adapters.tables import datasets, models
+from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.states import InspectionState
+from compression.errors import Suggestion
+from compression.fit import misfits
+from compression.inspection import DatasetInspection, ModelInspection
+from compression.recipe import Recipe
+
+
+def _is(table: Table) -> tuple[ColumnElement[bool], ...]:
+    return (
+        table.c.id == bindparam("id"),
+        table.c.project_id == bindparam("project"),
+        table.c.deleted_at.is_(None),
+    )
+
+
+# Built once: making a statement costs more than running it.
+_LOOK = {table: select(table.c.state, table.c.inspection).where(*_is(table)) for table in (models, datasets)}
+_HOLD = {
+    table: select(table.c.id).where(*_is(table)).with_for_update(read=True) for table in (models, datasets)
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    model_id: str
+    dataset_id: str | None
+    recipe: Recipe
+    seed: int = 0
+    cache: Literal["use", "refresh", "off"] = "use"
+    target: Literal["cpu", "gpu"] = "cpu"
+    timeout_seconds: int = 3600
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def check(connection: Connection, project_id: str, order: Order) -> None:
+    """Errors: NotFound; Conflict `…_not_ready`, `…_rejected`; Invalid `recipe_refused` with a pointer for each reason."""
+    model = ModelInspection.model_validate(_ready(connection, models, "model", project_id, order.model_id))
+    data = None
+    if order.dataset_id is not None:
+        found = _ready(connection, datasets, "dataset", project_id, order.dataset_id)
+        data = DatasetInspection.model_validate(found)
+    errors = order.recipe.check(model, data)
+    if errors:
+        raise Invalid("recipe_refused", "These steps cannot run on this model and data set.", errors)
+    if data is not None and (errors := misfits(model, data)):
+        raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", errors)
+
+
+def hold(connection: Connection, project_id: str, order: Order) -> None:
+    """What was checked cannot be deleted before the transaction ends. Errors: NotFound."""
+    named = [(models, "model", order.model_id)]
+    if order.dataset_id is not None:
+        named.append((datasets, "dataset", order.dataset_id))
+    for table, word, identity in named:
+        if connection.execute(_HOLD[table], {"id": identity, "project": project_id}).one_or_none() is None:
+            raise NotFound(word, identity)
+
+
+def _ready(connection: Connection, table: Table, word: str, project_id: str, identity: str) -> Any:
+    row = connection.execute(_LOOK[table], {"id": identity, "project": project_id}).one_or_none()
+    if row is None:
+        raise NotFound(word, identity)
+    if row.state is not InspectionState.READY:
+        raise _not_ready(row, word, identity)
+    return row.inspection
+
+
+def _not_ready(row: AnyRow, word: str, identity: str) -> Conflict:
+    where = f"GET /v1/{word}s/{identity}"
+    if row.state is InspectionState.PROCESSING:
+        way = Suggestion(f"Wait for it: {where}?wait=30, then send the job again")
+        return Conflict(f"{word}_not_ready", f"The {word} is still being inspected.", way)
+    return Conflict(f"{word}_rejected", f"The {word} was rejected.", Suggestion(f"{where} says why"))

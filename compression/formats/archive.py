@@ -1,0 +1,30 @@
+"""A zip or tar with one ONNX file and its external data."""
+
+from pathlib import Path
+
+from compression.formats.format import Format
+
+
+def _zip(head: bytes, _suffix: str) -> bool:
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+def _tar(head: bytes, _suffix: str) -> bool:
+    return head[257:262] == b"ustar"
+
+
+def _gzip(head: bytes, _suffix: str) -> bool:
+    return head.startswith(b"\x1f\x8b")
+
+
+def _load(path: Path, into: Path, scratch: Path) -> None:
+    from compression.validation import archive, onnx_model
+
+    folder = scratch / "unpacked"
+    model = archive.unpack_model(path, folder)
+    onnx_model.normalise(model, into, folder=folder)
+
+
+Format("onnx_zip", "model", "zip", (".zip",), _zip, _load).register()
+Format("onnx_tar", "model", "tar", (".tar",), _tar, _load).register()
+Format("onnx_tar_gz", "model", "gzip", (".gz", ".tgz"), _gzip, _load).register()

@@ -1,0 +1,18 @@
+"""NumPy's .npz: named arrays, by split (`test/image`) or unsplit."""
+
+from pathlib import Path
+
+from compression.formats.format import Format
+
+
+def _recognises(head: bytes, _suffix: str) -> bool:
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+def _load(path: Path, into: Path, scratch: Path) -> None:
+    from compression.validation import npz
+
+    npz.normalise(path, into, scratch)
+
+
+Format("npz", "dataset", "zip", (".npz", ".zip"), _recognises, _load).register()

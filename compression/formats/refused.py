@@ -1,0 +1,100 @@
+"""Formats that are never opened: reading them runs code, or they hold no graph. Each refusal names the way out."""
+
+from collections.abc import Callable
+
+from compression.formats.format import Format, Purpose
+
+_EXPORT = "export the model to ONNX (PyTorch: torch.onnx.export(model, inputs, 'model.onnx', dynamo=True)) and upload that"
+_RUNS_CODE = f"reading a pickle runs code, so it is never opened; {_EXPORT}"
+_SAVEZ = "save the arrays with numpy.savez_compressed('data.npz', **{'calibration/image': …, 'test/image': …, 'test/label': …})"
+
+_PICKLE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
+_TORCH = (".pt", ".pth", ".bin", ".ckpt", ".torchscript", ".ptl")
+_TORCH_MEMBERS = (b"/data.pkl", b"/constants.pkl", b"/byteorder", b"/.format_version", b"/code/")
+
+Recognises = Callable[[bytes, str], bool]
+
+
+def _pickle(head: bytes, _suffix: str) -> bool:
+    return len(head) > 1 and head[0] == 0x80 and 2 <= head[1] <= 5
+
+
+def _zip_of_torch(head: bytes, suffix: str) -> bool:
+    return head.startswith(b"PK") and (suffix in _TORCH or any(member in head for member in _TORCH_MEMBERS))
+
+
+def _tar_of_torch(head: bytes, suffix: str) -> bool:
+    return head[257:262] == b"ustar" and suffix in _TORCH
+
+
+def _safetensors(head: bytes, _suffix: str) -> bool:
+    return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27
+
+
+def _zip_named(*suffixes: str) -> Recognises:
+    return lambda head, suffix: head.startswith(b"PK") and suffix in suffixes
+
+
+def _magic(*magics: bytes, at: int = 0) -> Recognises:
+    return lambda head, _suffix: head[at:].startswith(magics)
+
+
+_REFUSED: tuple[tuple[str, Purpose, str, tuple[str, ...], Recognises, str], ...] = (
+    ("pickle", "model", "pickle", _PICKLE, _pickle, _RUNS_CODE),
+    (
+        "pickle",
+        "dataset",
+        "pickle",
+        _PICKLE,
+        _pickle,
+        f"reading a pickle runs code, so it is never opened; {_SAVEZ}",
+    ),
+    ("joblib", "model", "zlib", (".joblib",), _magic(b"x\x01", b"x\x9c", b"x\xda"), _RUNS_CODE),
+    (
+        "torch_zip",
+        "model",
+        "zip",
+        _TORCH,
+        _zip_of_torch,
+        f"TorchScript and torch.save files run code when read; {_EXPORT}",
+    ),
+    (
+        "torch_tar",
+        "model",
+        "tar",
+        _TORCH,
+        _tar_of_torch,
+        f"legacy torch.save files run code when read; {_EXPORT}",
+    ),
+    ("keras", "model", "zip", (".keras",), _zip_named(".keras"), f"Keras files are not read; {_EXPORT}"),
+    (
+        "hdf5",
+        "model",
+        "hdf5",
+        (".h5", ".hdf5", ".keras"),
+        _magic(b"\x89HDF"),
+        f"Keras files are not read; {_EXPORT}",
+    ),
+    ("hdf5", "dataset", "hdf5", (".h5", ".hdf5"), _magic(b"\x89HDF"), f"HDF5 is not read; {_SAVEZ}"),
+    (
+        "safetensors",
+        "model",
+        "safetensors",
+        (".safetensors",),
+        _safetensors,
+        f"it holds weights but no graph; {_EXPORT}",
+    ),
+    (
+        "litert",
+        "model",
+        "flatbuffer",
+        (".tflite",),
+        _magic(b"TFL3", at=4),
+        f"compiled models are not read; {_EXPORT}",
+    ),
+    ("npy", "dataset", "npy", (".npy",), _magic(b"\x93NUMPY"), f"a single array has no splits; {_SAVEZ}"),
+    ("parquet", "dataset", "parquet", (".parquet",), _magic(b"PAR1"), f"Parquet is not read; {_SAVEZ}"),
+)
+
+for _name, _purpose, _container, _suffixes, _recognises, _refusal in _REFUSED:
+    Format(_name, _purpose, _container, _suffixes, _recognises, refusal=_refusal, narrow=True).register()

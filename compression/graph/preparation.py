@@ -1,0 +1,154 @@
+"""A model made ready for quantization: same function, names of inputs and outputs, and dynamic axes; fewer operators."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import helper, numpy_helper, shape_inference, version_converter
+
+from compression.graph import inspection, walk
+from compression.graph.index import Index
+from compression.runtime import running
+
+PER_CHANNEL_OPSET = 13
+REDUCE_AXES_AS_INPUT = 18
+
+
+def prepare(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
+    """Opset at least 13 (scales per channel), constants folded, BatchNorm inside Conv, hard swish in two operators
+    instead of four, biases untied, every node named, every tensor typed.
+
+    Errors: CompressionError E_MODEL_RUN.
+    """
+    with running("convert"):
+        raised = _raised(model)
+    prepared = _folded(raised, scratch)
+    _restore_interface(prepared, model)
+    _fuse_hard_swish(prepared.graph)
+    _pool_means(prepared)
+    _untie(prepared.graph)
+    _name_nodes(prepared.graph)
+    return shape_inference.infer_shapes(prepared)
+
+
+def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
+    if inspection.opset(model) >= PER_CHANNEL_OPSET:
+        return model
+    return version_converter.convert_version(model, PER_CHANNEL_OPSET)
+
+
+def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
+    """ONNX Runtime's basic optimisations: standard operators in, standard operators out."""
+    path = scratch / "folded.onnx"
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(path)
+    with running("load"):
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    folded = onnx.load(path)
+    path.unlink()
+    return folded
+
+
+def _restore_interface(prepared: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    for field in ("input", "output"):
+        prepared.graph.ClearField(field)
+        getattr(prepared.graph, field).extend(getattr(model.graph, field))
+    used = {node.domain for node in walk.nodes(prepared.graph)} | {""}
+    kept = [entry for entry in prepared.opset_import if entry.domain in used]
+    prepared.ClearField("opset_import")
+    prepared.opset_import.extend(kept)
+    prepared.ClearField("metadata_props")
+    prepared.metadata_props.extend(model.metadata_props)
+    prepared.producer_name, prepared.producer_version = model.producer_name, model.producer_version
+    prepared.graph.name = model.graph.name
+
+
+def _fuse_hard_swish(graph: onnx.GraphProto) -> None:
+    """x * clip(x + 3, 0, 6) / 6, as exporters write it, is x * HardSigmoid(x): half the passes over memory."""
+    index = Index(graph)
+    for node in list(graph.node):
+        found = _hard_swish(node, index)
+        if found is not None:
+            x, chain = found
+            place = list(graph.node).index(chain[0])
+            for old in chain:
+                graph.node.remove(old)
+            gate = f"{node.output[0]}_gate"
+            gated = helper.make_node("Mul", [x, gate], node.output, name=node.name)
+            sigmoid = helper.make_node(
+                "HardSigmoid", [x], [gate], name=f"{node.name}_gate", alpha=1 / 6, beta=0.5
+            )
+            graph.node.insert(place, gated)
+            graph.node.insert(place, sigmoid)
+
+
+def _hard_swish(last: onnx.NodeProto, index: Index) -> tuple[str, list[onnx.NodeProto]] | None:
+    if not _divides_by_six(last, index):
+        return None
+    multiply = index.producer.get(last.input[0])
+    if multiply is None or multiply.op_type != "Mul" or index.only_consumer(multiply.output[0]) is None:
+        return None
+    for x, gate in (multiply.input, multiply.input[::-1]):
+        clip = index.producer.get(gate)
+        if clip is not None and _clips_zero_to_six(clip, index):
+            add = index.producer.get(clip.input[0])
+            if add is not None and _adds_three(add, x, index):
+                return x, [add, clip, multiply, last]
+    return None
+
+
+def _divides_by_six(node: onnx.NodeProto, index: Index) -> bool:
+    return node.op_type == "Div" and index.scalar(node.input[1]) == 6
+
+
+def _clips_zero_to_six(node: onnx.NodeProto, index: Index) -> bool:
+    bounds = [index.scalar(name) for name in node.input[1:]]
+    return node.op_type == "Clip" and bounds == [0, 6] and index.only_consumer(node.output[0]) is not None
+
+
+def _adds_three(node: onnx.NodeProto, x: str, index: Index) -> bool:
+    others = [name for name in node.input if name != x]
+    single = len(others) == 1 and index.scalar(others[0]) == 3
+    return node.op_type == "Add" and single and index.only_consumer(node.output[0]) is not None
+
+
+def _pool_means(model: onnx.ModelProto) -> None:
+    """A mean over height and width that keeps them is a GlobalAveragePool, which has an int8 kernel."""
+    index = Index(model.graph)
+    ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
+    for node in model.graph.node:
+        if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4:
+            continue
+        axes = walk.attribute(node, "axes") or (
+            index.constant(node.input[1]) if len(node.input) > 1 else None
+        )
+        if axes is not None and sorted(int(axis) % 4 for axis in np.ravel(axes)) == [2, 3]:
+            if walk.attribute(node, "keepdims", 1):
+                pooled = helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
+                node.CopyFrom(pooled)
+
+
+def _untie(graph: onnx.GraphProto) -> None:
+    """A bias per layer: exporters merge equal ones, but each is rounded to a scale of its own."""
+    index = Index(graph)
+    seen: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type in {"Conv", "Gemm"} and len(node.input) == 3 and node.input[2] in index.initializers:
+            name = node.input[2]
+            seen[name] += 1
+            if seen[name] > 1:
+                node.input[2] = f"{name}_{seen[name]}"
+                graph.initializer.append(numpy_helper.from_array(index.constant(name), node.input[2]))
+
+
+def _name_nodes(graph: onnx.GraphProto) -> None:
+    """Exclusions are by name; a second node of a name gets a number."""
+    seen: Counter[str] = Counter()
+    for node in graph.node:
+        name = node.name or f"{node.op_type}_{node.output[0]}"
+        seen[name] += 1
+        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"

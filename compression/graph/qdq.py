@@ -1,0 +1,184 @@
+"""Writes QuantizeLinear / DequantizeLinear nodes; ONNX Runtime's own quantizer places them, as its kernels want them."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import add_infer_metadata
+
+from compression.graph.index import Index
+from compression.kernels.ranges import Range
+from compression.kernels.rounding import Grid, grid
+from compression.graph.weight_rounding import Rounding
+
+BYTE = 255
+OPERATORS = frozenset(
+    {
+        *("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Relu", "Clip", "LeakyRelu", "Sigmoid"),
+        *("GlobalAveragePool", "AveragePool", "MaxPool", "Resize"),
+        *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"),
+    }
+)
+"""What ONNX Runtime computes in int8 on a CPU."""
+WEIGHTED = frozenset({"Conv", "Gemm", "MatMul"})
+SAME_RANGE = frozenset(
+    {"MaxPool", "AveragePool", "Resize", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze"}
+)
+"""Their output is on the grid of their input."""
+REMOVABLE = frozenset({"Relu", "Clip"})
+"""Activations that saturation to the range replaces."""
+FLOAT_OUTPUT = frozenset({"Gemm", "MatMul"})
+"""Kernels that may write floats: as the last layer they need not be rounded."""
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How numbers are stored."""
+
+    weight_bits: int = 8
+    activation_bits: int = 8
+    per_channel: bool = True
+    symmetric_activations: bool = False
+
+    def grid(self, to: Range) -> Grid:
+        return grid(*to, self.activation_bits, symmetric=self.symmetric_activations)
+
+
+def quantizable(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes that can be computed in int8: a layer with its weight at hand, and what lies between such layers."""
+    index = Index(graph)
+    floats = _floats(graph)
+    return [node for node in graph.node if node.op_type in OPERATORS and _fits(node, index, floats)]
+
+
+def _floats(graph: onnx.GraphProto) -> set[str]:
+    values = [*graph.value_info, *graph.input, *graph.output]
+    typed = {value.name for value in values if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT}
+    return typed | {tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT}
+
+
+def _fits(node: onnx.NodeProto, index: Index, floats: set[str]) -> bool:
+    if node.input[0] not in floats or node.output[0] not in floats:
+        return False
+    if node.op_type in WEIGHTED:
+        weight = index.constant(node.input[1])
+        bias_known = len(node.input) < 3 or node.input[2] in index.initializers
+        return (
+            weight is not None and weight.ndim >= 2 and node.input[0] not in index.initializers and bias_known
+        )
+    return node.op_type not in {"Add", "Mul", "Concat"} or not set(node.input) & set(index.initializers)
+
+
+def activations(graph: onnx.GraphProto, nodes: Collection[str]) -> list[str]:
+    """Tensors whose range the writer needs: what the named nodes read and write, less what a following activation
+    limits anyway and what shares the grid of another.
+    """
+    index = Index(graph)
+    wanted: dict[str, None] = {}
+    for node in graph.node:
+        if node.name not in nodes:
+            continue
+        count = 1 if node.op_type in WEIGHTED | SAME_RANGE else len(node.input)
+        names = [name for name in node.input[:count] if name and name not in index.initializers]
+        outputs = [] if node.op_type in SAME_RANGE else list(node.output)
+        wanted |= dict.fromkeys(name for name in (*names, *outputs) if _limit(name, index, nodes) is None)
+    return list(wanted)
+
+
+def _limit(name: str, index: Index, nodes: Collection[str]) -> onnx.NodeProto | None:
+    """The activation that alone reads the tensor and will be expressed by its range."""
+    consumer = index.only_consumer(name)
+    producer = index.producer.get(name)
+    if (
+        consumer is None
+        or producer is None
+        or consumer.op_type not in REMOVABLE
+        or producer.name not in nodes
+    ):
+        return None
+    return consumer if consumer.name in nodes else None
+
+
+def write(
+    model: onnx.ModelProto,
+    nodes: Collection[str],
+    ranges: Mapping[str, Range],
+    roundings: Mapping[str, Rounding],
+    scheme: Scheme,
+) -> onnx.ModelProto:
+    """The model with the named nodes quantized; the others stay as they are."""
+    if not nodes:
+        return model
+    source = onnx.ModelProto()
+    source.CopyFrom(model)
+    add_infer_metadata(source)
+    quantizer = QDQQuantizer(
+        source,
+        per_channel=scheme.per_channel,
+        reduce_range=False,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QUInt8,
+        tensors_range=TensorsData(
+            CalibrationMethod.MinMax, _written_ranges(source.graph, nodes, ranges, scheme)
+        ),
+        nodes_to_quantize=sorted(nodes),
+        nodes_to_exclude=[],
+        op_types_to_quantize=sorted(OPERATORS),
+        extra_options={"TensorQuantOverrides": _overrides(source.graph, nodes, roundings)},
+    )
+    quantizer.quantize_model()
+    written = quantizer.model.model
+    _finish(written, model)
+    return written
+
+
+def _written_ranges(
+    graph: onnx.GraphProto, nodes: Collection[str], ranges: Mapping[str, Range], scheme: Scheme
+) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+    """Of every tensor the quantizer may ask for, wide enough for 255 steps of the grid's scale."""
+    index = Index(graph)
+    written = {}
+    for name, to in ranges.items():
+        on = scheme.grid(to)
+        pair = (np.float32([on.low])[0:1], np.float32([on.low + BYTE * on.scale])[0:1])
+        written[name] = pair
+        producer = index.producer.get(name)
+        if producer is not None and producer.op_type in REMOVABLE and producer.name in nodes:
+            written.setdefault(producer.input[0], pair)
+    return written
+
+
+def _overrides(
+    graph: onnx.GraphProto, nodes: Collection[str], roundings: Mapping[str, Rounding]
+) -> dict[str, list[dict[str, Any]]]:
+    """Scales of the weights."""
+    layers = [node for node in graph.node if node.name in nodes and node.op_type in WEIGHTED]
+    return {node.input[1]: _override(roundings[node.input[1]]) for node in layers}
+
+
+def _override(how: Rounding) -> list[dict[str, Any]]:
+    first = {} if how.axis is None else {"axis": how.axis}
+    fixed = {"quant_type": QuantType.QInt8, "zero_point": np.array(0, np.int8)}
+    return [fixed | first | {"scale": scale} for scale in how.scales]
+
+
+def _finish(written: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Takes back what the quantizer notes of itself; floats where the last layer's kernel can write them."""
+    written.ClearField("metadata_props")
+    written.metadata_props.extend(model.metadata_props)
+    written.producer_name, written.producer_version = model.producer_name, model.producer_version
+    index = Index(written.graph)
+    for value in written.graph.output:
+        dequantize = index.producer.get(value.name)
+        quantize = index.producer.get(dequantize.input[0]) if dequantize is not None else None
+        layer = index.producer.get(quantize.input[0]) if quantize is not None else None
+        if layer is not None and layer.op_type in FLOAT_OUTPUT and len(index.consumers[layer.output[0]]) == 1:
+            written.graph.node.remove(dequantize)
+            written.graph.node.remove(quantize)
+            layer.output[0] = value.name

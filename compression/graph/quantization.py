@@ -1,0 +1,129 @@
+"""Static quantization of a model, from calibration to the QDQ file: what is done in which order."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from compression.dataset import Split
+from compression.errors import CompressionError, ErrorKind
+from compression.graph import bias_correction, calibration, equalization, qdq, storage, weight_rounding
+from compression.graph.calibration import Statistics
+from compression.graph.index import Index
+from compression.graph.preparation import prepare
+from compression.kernels import ranges
+from compression.kernels.ranges import Method, Range
+
+PROBE = 64
+"""Samples that show the magnitudes of channels, for equalisation."""
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Options:
+    scheme: qdq.Scheme
+    ranges: Method | Literal["auto"]
+    percentile: float
+    equalization: bool
+    bias_correction: bool
+    exclude: Collection[str]
+    operators: Collection[str]
+    samples: int
+
+
+@dataclass(frozen=True)
+class Resources:
+    split: Split
+    scratch: Path
+    threads: int
+    report: Report
+
+
+def quantize(
+    model: onnx.ModelProto, options: Options, using: Resources
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The quantized model and what was chosen.
+
+    Errors: CompressionError `unknown_node`, `nothing_to_quantize`, E_NUMERIC, E_MODEL_RUN.
+    """
+    _check(model, options)
+    using.report(0.0, "preparing the graph")
+    prepared = prepare(model, using.scratch)
+    nodes = _chosen(prepared.graph, options)
+    details: dict[str, Any] = {}
+    if options.equalization:
+        using.report(0.05, "equalising channels")
+        details["equalized"] = _equalize(prepared, nodes, using)
+    using.report(0.2, "calibrating")
+    statistics = _observe(prepared, qdq.activations(prepared.graph, nodes), options.samples, using)
+    chosen = {name: _range(seen, options) for name, seen in statistics.items()}
+    details["ranges"] = dict(Counter(method for method, _ in chosen.values()))
+    bits, per_channel = options.scheme.weight_bits, options.scheme.per_channel
+    roundings = weight_rounding.choose(prepared.graph, bits, per_channel=per_channel)
+    if options.bias_correction:
+        rounded = weight_rounding.rounded(prepared.graph, roundings)
+        means = {name: seen.mean for name, seen in statistics.items() if seen.mean is not None}
+        details["bias_corrected"] = len(bias_correction.correct(prepared.graph, rounded, means))
+    using.report(0.7, "writing")
+    written = qdq.write(
+        prepared, nodes, {name: to for name, (_, to) in chosen.items()}, roundings, options.scheme
+    )
+    details["stored"] = storage.store(
+        written.graph, {k: v for k, v in roundings.items() if k in Index(written.graph).initializers}
+    )
+    details["quantized"] = sorted(nodes)
+    return written, details
+
+
+def _check(model: onnx.ModelProto, options: Options) -> None:
+    for tensor in model.graph.initializer:
+        if (
+            tensor.data_type == onnx.TensorProto.FLOAT
+            and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all()
+        ):
+            raise CompressionError("E_NUMERIC", f"weight {tensor.name!r} holds NaN or infinity")
+    known = {name for node in model.graph.node for name in (node.name, *node.output)}
+    unknown = sorted(set(options.exclude) - known)
+    if unknown:
+        raise CompressionError("unknown_node", f"exclude: the model has no node or tensor {unknown[0]!r}")
+
+
+def _chosen(graph: onnx.GraphProto, options: Options) -> set[str]:
+    """Names of the nodes to quantize: every layer that can be, and what lies between them."""
+    excluded = set(options.exclude)
+    nodes = [
+        node
+        for node in qdq.quantizable(graph)
+        if node.op_type in options.operators and not excluded & {node.name, *node.output}
+    ]
+    if not any(node.op_type in qdq.WEIGHTED for node in nodes):
+        raise CompressionError(
+            "nothing_to_quantize",
+            "no Conv, Gemm or MatMul with constant weights is left",
+            ErrorKind.UNSUPPORTED,
+        )
+    return {node.name for node in nodes}
+
+
+def _equalize(prepared: onnx.ModelProto, nodes: set[str], using: Resources) -> list[str]:
+    names = equalization.tensors(prepared.graph)
+    seen = _observe(prepared, names, PROBE, using)
+    bounds = {name: one.bound for name, one in seen.items() if one.bound is not None}
+    return equalization.equalize(prepared.graph, bounds, nodes)
+
+
+def _observe(
+    model: onnx.ModelProto, names: list[str], samples: int, using: Resources
+) -> dict[str, Statistics]:
+    return calibration.calibrate(model, names, using.split, samples, using.threads)
+
+
+def _range(seen: Statistics, options: Options) -> tuple[Method, Range]:
+    bits = options.scheme.activation_bits
+    if options.ranges == "auto":
+        return ranges.by_error(seen.histogram, bits, options.percentile)
+    return options.ranges, ranges.METHODS[options.ranges](seen.histogram, bits, options.percentile)

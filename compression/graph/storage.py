@@ -1,0 +1,46 @@
+"""Weights of layers that compute in floats, stored as integers.
+
+ONNX Runtime leaves DequantizeLinear of a constant to run time, where it costs more than it saves. It folds Cast and Mul
+of constants when a session is made: so stored, a layer takes a quarter of the file and runs exactly as fast as before.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from compression.graph.index import Index
+from compression.graph.weight_rounding import FEWEST, Rounding, layer_weight
+
+
+def store(graph: onnx.GraphProto, roundings: Mapping[str, Rounding]) -> list[str]:
+    """Replaces, in place, the float weights that only layers read; returns the names of those layers."""
+    index = Index(graph)
+    stored, nodes = [], []
+    for name, how in roundings.items():
+        readers = index.consumers[name]
+        weight = layer_weight(readers[0], index) if readers else None
+        if weight is None or weight.size < FEWEST or not all(node.input[1] == name for node in readers):
+            continue
+        nodes += _restoring(name)
+        _replace(graph, index, name, how)
+        stored += [node.name for node in readers]
+    for node in reversed(nodes):
+        graph.node.insert(0, node)
+    return stored
+
+
+def _restoring(name: str) -> list[onnx.NodeProto]:
+    cast = helper.make_node(
+        "Cast", [f"{name}_int8"], [f"{name}_cast"], name=f"{name}_cast", to=TensorProto.FLOAT
+    )
+    return [cast, helper.make_node("Mul", [f"{name}_cast", f"{name}_scale"], [name], name=f"{name}_restore")]
+
+
+def _replace(graph: onnx.GraphProto, index: Index, name: str, how: Rounding) -> None:
+    weight = numpy_helper.to_array(index.initializers[name])
+    graph.initializer.remove(index.initializers[name])
+    graph.initializer.append(numpy_helper.from_array(how.integers(weight), f"{name}_int8"))
+    scale = np.ascontiguousarray(how.spread(weight.ndim))
+    graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))

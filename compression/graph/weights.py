@@ -1,0 +1,76 @@
+"""Which initializers are weights, and what their types say of a model."""
+
+import math
+from collections.abc import Iterator
+
+import onnx
+from onnx import TensorProto
+
+from compression.graph import walk
+from compression.graph.tensors import FLOATS, HALF, SUB_BYTE
+from compression.inspection import Trait
+
+QUANTIZED_TYPES = frozenset(SUB_BYTE) | {
+    TensorProto.INT8,
+    TensorProto.UINT8,
+    TensorProto.INT16,
+    TensorProto.UINT16,
+    TensorProto.FLOAT8E4M3FN,
+    TensorProto.FLOAT8E5M2,
+}
+SCALES = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+    "QGemm": (1, 2, 4, 5, 7, 8),
+    "MatMulInteger": (2, 3),
+    "ConvInteger": (2, 3),
+    "MatMulNBits": (2, 3),
+}
+"""Input slots that hold scales and zero points, which are no weights."""
+QUANTIZED_OPERATORS = frozenset(SCALES) | {
+    "DynamicQuantizeLinear",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+}
+
+
+def weights(graph: onnx.GraphProto) -> Iterator[TensorProto]:
+    """Initializers of floating or quantized type, subgraphs included; biases of quantized layers (int32) too."""
+    scales, biases = _quantization_slots(graph)
+    for scope in walk.graphs(graph):
+        for tensor in scope.initializer:
+            kind = tensor.data_type
+            is_bias = kind == TensorProto.INT32 and tensor.name in biases
+            if tensor.name not in scales and (kind in FLOATS or kind in QUANTIZED_TYPES or is_bias):
+                yield tensor
+
+
+def _quantization_slots(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
+    scales, biases = set(), set()
+    for node in walk.nodes(graph):
+        for slot in SCALES.get(node.op_type, ()):
+            scales.update(node.input[slot : slot + 1])
+        if node.op_type == "DequantizeLinear":
+            biases.add(node.input[0])
+        elif node.op_type == "QLinearConv":
+            biases.update(node.input[8:9])
+    return scales, biases
+
+
+def params(graph: onnx.GraphProto) -> int:
+    return sum(math.prod(tensor.dims) for tensor in weights(graph))
+
+
+def traits(graph: onnx.GraphProto) -> frozenset[Trait]:
+    found = set()
+    if any(_is_quantized(node) for node in walk.nodes(graph)):
+        found.add(Trait.QUANTIZED)
+    if any(tensor.data_type in HALF for scope in walk.graphs(graph) for tensor in scope.initializer):
+        found.add(Trait.HALF_PRECISION)
+    return frozenset(found)
+
+
+def _is_quantized(node: onnx.NodeProto) -> bool:
+    return node.op_type in QUANTIZED_OPERATORS or node.op_type.startswith("QLinear")

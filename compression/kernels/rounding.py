@@ -1,0 +1,101 @@
+"""Uniform quantization of arrays: scale and zero point, the grid, and the scales of weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+SHRINK = np.linspace(1.0, 0.75, 11)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The integers 0..levels; `zero_point` stands for 0.0 exactly."""
+
+    scale: float
+    zero_point: int
+    levels: int
+
+    @property
+    def low(self) -> float:
+        return -self.zero_point * self.scale
+
+    @property
+    def high(self) -> float:
+        return (self.levels - self.zero_point) * self.scale
+
+
+def grid(low: float, high: float, bits: int, *, symmetric: bool = False) -> Grid:
+    """Q(x) = round((x - low) / (high - low) * (2^bits - 1)), with `low` moved by less than a step so that 0.0 is
+    on the grid (zero padding stays exact). A range without extent gets scale 1.
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    levels = 2**bits - 1
+    if symmetric:
+        bound = max(-low, high)
+        scale = 2 * bound / (levels - 1) or 1.0
+        return Grid(scale, (levels + 1) // 2, levels)
+    scale = (high - low) / levels or 1.0
+    return Grid(scale, round(-low / scale), levels)
+
+
+def quantize(values: Floats, to: Grid) -> Integers:
+    return np.clip(np.rint(values / to.scale) + to.zero_point, 0, to.levels).astype(np.int64)
+
+
+def dequantize(integers: Integers, of: Grid) -> Floats:
+    return ((integers - of.zero_point) * of.scale).astype(np.float32)
+
+
+def largest(bits: int) -> int:
+    """The largest integer of symmetric weights: 127 for 8 bits, so that -w is as exact as w."""
+    return int(2 ** (bits - 1) - 1)
+
+
+def weight_scales(weight: Floats, axis: int | None, bits: int, *, minimise: bool = True) -> Floats:
+    """Symmetric scales, one per index of `axis` (or a single one), each the best of some that clip the largest
+    weights a little in favour of the others (least squares), or the one that clips none.
+    """
+    rows = _rows(weight, axis)
+    bound = np.abs(rows).max(1, keepdims=True, initial=0.0)
+    full = np.where(bound > 0, bound / largest(bits), 1.0).astype(np.float32)
+    if not minimise:
+        return full.ravel()
+    best, least = full, np.full_like(full, np.inf)
+    for share in SHRINK:
+        scale = (full * share).astype(np.float32)
+        error = np.square(_round_trip(rows, scale, bits) - rows).sum(1, keepdims=True)
+        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+    return best.ravel()
+
+
+def quantize_weight(weight: Floats, scales: Floats, axis: int | None, bits: int) -> npt.NDArray[np.int8]:
+    bound = largest(bits)
+    return np.clip(np.rint(weight / spread(scales, axis, weight.ndim)), -bound, bound).astype(np.int8)
+
+
+def round_trip(weight: Floats, scales: Floats, axis: int | None, bits: int) -> Floats:
+    """The weight as the quantized model sees it."""
+    integers = quantize_weight(weight, scales, axis, bits)
+    return (integers * spread(scales, axis, weight.ndim)).astype(np.float32)
+
+
+def spread(scales: Floats, axis: int | None, rank: int) -> Floats:
+    """Scales shaped to be broadcast against a weight of that rank."""
+    if axis is None:
+        return scales.reshape((1,) * rank)
+    return scales.reshape([-1 if index == axis else 1 for index in range(rank)])
+
+
+def _rows(weight: Floats, axis: int | None) -> Floats:
+    if axis is None:
+        return weight.reshape(1, -1)
+    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+
+
+def _round_trip(rows: Floats, scale: Floats, bits: int) -> Floats:
+    bound = largest(bits)
+    rounded: Floats = np.clip(np.rint(rows / scale), -bound, bound) * scale
+    return rounded

@@ -1,0 +1,145 @@
+"""The comparison: one pass over the data, one interleaved timing, and the numbers that need no run."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from compression.inspection import TensorSpec
+from compression import runtime, samples
+from compression.dataset import Dataset, Split
+from compression.measure import latency, layers, metric, size
+from compression.measure.fidelity import Fidelity
+from compression.measurement import Latency, Measurement, Measurements, Metric, Ratio
+from compression.model import Model
+
+Report = Callable[[float, str], None]
+_BATCH = 64
+_TIMED_SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class _Quiet:
+    def __call__(self, _fraction: float, _message: str) -> None: ...
+
+
+@dataclass
+class _Evaluation:
+    metrics: tuple[Metric, Metric] | None = None
+    fidelity: Fidelity = field(default_factory=Fidelity)
+    warnings: list[str] = field(default_factory=list)
+
+
+def compare(
+    original: Path, compressed: Path, data: Path | None, *, seed: int = 0, report: Report = _Quiet()
+) -> Measurements:
+    """Measures both normalised files on the test split of a normalised data set, or on random samples.
+
+    Errors: CompressionError E_MODEL_RUN, E_NUMERIC, `dataset_misfit`.
+    """
+    paths = original, compressed
+    models = Model.open(original), Model.open(compressed)
+    report(0.0, "opening")
+    chosen = samples.held_out(models[0], Dataset.open(data) if data else None, seed)
+    split, inputs = chosen.split, models[0].inputs
+    report(0.05, "timing")
+    times = _timed(paths, split, inputs, seed)
+    report(0.3, "evaluating")
+    evaluation = _evaluate(paths, split, inputs, lambda part: report(0.3 + 0.5 * part, "evaluating"))
+    report(0.8, "comparing layers")
+    errors = layers.sqnr(paths, models, split)
+    report(0.9, "sizing")
+    sizes = _sized(paths, models, split)
+    measurements = _measurements(sizes, times, evaluation)
+    ratios = _ratios(measurements) | {"latency": latency.ratio(*times, seed)}
+    warnings = (*chosen.warnings, *evaluation.warnings, *_weights_warnings(sizes))
+    return Measurements(
+        original=measurements[0], compressed=measurements[1], ratios=ratios, layers=errors, warnings=warnings
+    )
+
+
+def _timed(
+    paths: tuple[Path, Path], split: Split, inputs: tuple[TensorSpec, ...], seed: int
+) -> tuple[latency.Times, latency.Times]:
+    feeds = list(samples.first(split, inputs, _TIMED_SAMPLES)) or list(split.batches(inputs, 1))[:1]
+
+    def opened(index: int) -> latency.Run:
+        session = runtime.session(paths[index], threads=1)
+        return lambda sample: session.run(None, sample)
+
+    with runtime.running():
+        return latency.interleaved(opened, feeds, seed)
+
+
+def _evaluate(
+    paths: tuple[Path, Path], split: Split, inputs: tuple[TensorSpec, ...], progress: Callable[[float], None]
+) -> _Evaluation:
+    threads = len(os.sched_getaffinity(0))
+    both = [
+        runtime.run_split(runtime.session(path, threads=threads), split, inputs, size=_BATCH)
+        for path in paths
+    ]
+    evaluation = _Evaluation()
+    scores: tuple[str, metric.Score, metric.Score] | None = None
+    done = 0
+    for reference, output in zip(*both, strict=True):
+        count = min(split.batch_size(inputs, _BATCH), split.n - done)
+        labels = None if split.labels is None else split.labels[done : done + count]
+        if done == 0 and labels is not None:
+            found, again = metric.choose(reference, labels), metric.choose(reference, labels)
+            if found is None or again is None:
+                evaluation.warnings.append("the labels fit no output; no task metric was measured")
+            else:
+                scores = found[0], found[1], again[1]
+        if scores is not None and labels is not None:
+            scores[1].add(reference[scores[0]], labels)
+            scores[2].add(output[scores[0]], labels)
+        evaluation.fidelity.add(reference, output)
+        done += count
+        progress(done / split.n)
+    if scores is not None:
+        evaluation.metrics = scores[1].metric(), scores[2].metric()
+    if evaluation.fidelity.broken_original:
+        evaluation.warnings.append("outputs of the original model hold NaN or infinity; they were left out")
+    return evaluation
+
+
+def _sized(
+    paths: tuple[Path, Path], models: tuple[Model, Model], split: Split
+) -> tuple[size.Size, size.Size]:
+    feeds = next(split.batches(models[0].inputs, 1))
+    count = split.batch_size(models[0].inputs, 1)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda path, model: size.measure(path, model, feeds, count), paths, models)
+    return first, second
+
+
+def _measurements(
+    sizes: tuple[size.Size, size.Size], times: tuple[latency.Times, latency.Times], evaluation: _Evaluation
+) -> tuple[Measurement, Measurement]:
+    both = []
+    for index in (0, 1):
+        own: Latency = latency.summary(times[index])
+        score = evaluation.metrics[index] if evaluation.metrics else None
+        values = {key: value for key, value in sizes[index]._asdict().items() if key != "finite"}
+        both.append(Measurement(**values, latency_ms=own, metric=score))
+    fidelity = evaluation.fidelity
+    both[1] = both[1].model_copy(
+        update={"agreement": fidelity.agreement, "kl": fidelity.kl, "sqnr_db": fidelity.sqnr_db}
+    )
+    return both[0], both[1]
+
+
+def _ratios(both: tuple[Measurement, Measurement]) -> dict[str, Ratio]:
+    ratios = {}
+    for name in ("bytes", "bytes_zstd", "params", "nonzero_params", "macs", "peak_activation_bytes"):
+        before, after = (getattr(one, name) for one in both)
+        if before and after:
+            ratios[name] = Ratio(value=before / after)
+    return ratios
+
+
+def _weights_warnings(sizes: tuple[size.Size, size.Size]) -> list[str]:
+    named = zip(("original", "compressed"), sizes, strict=True)
+    return [f"weights of the {name} model hold NaN or infinity" for name, own in named if not own.finite]

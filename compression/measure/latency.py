@@ -1,0 +1,106 @@
+"""Latency of two models, measured interleaved so that whatever disturbs one disturbs the other."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+
+from compression.dataset import Array
+from compression.measurement import Latency, Ratio
+
+Run = Callable[[dict[str, Array]], object]
+Opened = Callable[[int], Run]
+"""Opens the original (0) or the candidate (1) once more."""
+Times = np.ndarray[Any, np.dtype[np.float64]]
+"""Milliseconds, [sittings, rounds]."""
+
+SECONDS = 4.0
+"""Budget of the timed rounds; at least `LEAST` are made unless that takes more than `MOST_SECONDS`."""
+MOST_SECONDS = 60.0
+LEAST, MOST = 50, 3000
+SITTINGS = 4, 12
+"""Least and most; as many as opening both models allows within about `OPENING_SECONDS`."""
+OPENING_SECONDS = 3.0
+_WARM_UP_SECONDS, _WARM_UP = 0.1, 10
+_RESAMPLES = 1000
+
+
+def interleaved(opened: Opened, feeds: Sequence[dict[str, Array]], seed: int) -> tuple[Times, Times]:
+    """In a round both take the same sample, in random order.
+
+    Both are opened afresh for each sitting, in turns first: where a model happens to lie in memory is worth a few
+    per cent, which more rounds with the same two would never average out.
+    """
+    order = random.Random(seed)  # noqa: S311  no secret
+    start = time.perf_counter()
+    runs = {0: opened(0), 1: opened(1)}
+    sittings = int(np.clip(OPENING_SECONDS / (time.perf_counter() - start), *SITTINGS))
+    taken = []
+    for sitting in range(sittings):
+        if sitting:
+            runs = {index: opened(index) for index in ((0, 1), (1, 0))[sitting % 2]}
+        for run in runs.values():
+            _warm_up(run, feeds)
+        taken.append(_sit(runs, cycle(feeds), order, sittings))
+    rounds = min(times.shape[1] for times in taken)
+    both = np.stack([times[:, :rounds] for times in taken], axis=1)
+    return both[0], both[1]
+
+
+def _sit(
+    runs: dict[int, Run], feeds: Iterator[dict[str, Array]], order: random.Random, sittings: int
+) -> Times:
+    """[model, round]; the budget is that of all sittings."""
+    times: tuple[list[float], list[float]] = ([], [])
+    start = time.perf_counter()
+    for rounds, sample in enumerate(feeds):
+        if _enough(rounds * sittings, (time.perf_counter() - start) * sittings):
+            break
+        for index in order.sample((0, 1), 2):
+            times[index].append(_time(runs[index], sample))
+    return np.asarray(times)
+
+
+def _warm_up(run: Run, feeds: Sequence[dict[str, Array]]) -> None:
+    start = time.perf_counter()
+    for count, sample in enumerate(cycle(feeds), 1):
+        run(sample)
+        if count >= _WARM_UP or time.perf_counter() - start > _WARM_UP_SECONDS:
+            return
+
+
+def _time(run: Run, sample: dict[str, Array]) -> float:
+    start = time.perf_counter_ns()
+    run(sample)
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _enough(rounds: int, seconds: float) -> bool:
+    return rounds >= MOST or seconds > MOST_SECONDS or (rounds >= LEAST and seconds > SECONDS)
+
+
+def summary(times: Times) -> Latency:
+    p50, p90, p99 = np.percentile(times, [50, 90, 99])
+    return Latency(p50=float(p50), p90=float(p90), p99=float(p99), n=times.size)
+
+
+def ratio(original: Times, candidate: Times, seed: int) -> Ratio:
+    """Ratio of the medians with a 95 % bootstrap interval: sittings are drawn, and in each blocks of rounds.
+
+    Blocks of sqrt(n) rounds keep what neighbouring rounds have in common (frequency, other load), which single rounds
+    would average away (Künsch 1989); sittings keep what a session has by the chance of where it lies in memory.
+    """
+    sittings, rounds = original.shape
+    length = max(1, round(rounds**0.5))
+    generator = np.random.default_rng(seed)
+    sitting = generator.integers(0, sittings, (_RESAMPLES, sittings, 1))
+    starts = generator.integers(0, rounds - length + 1, (_RESAMPLES, sittings, -(-rounds // length), 1))
+    picks = (starts + np.arange(length)).reshape(_RESAMPLES, sittings, -1)[:, :, :rounds]
+    medians = [
+        np.median(times[sitting, picks].reshape(_RESAMPLES, -1), axis=1) for times in (original, candidate)
+    ]
+    low, high = np.percentile(medians[0] / medians[1], [2.5, 97.5])
+    return Ratio(value=float(np.median(original) / np.median(candidate)), ci95=(float(low), float(high)))

@@ -1,0 +1,68 @@
+"""One step of a recipe on files: what a worker asks a sandbox to do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+import compression.techniques  # noqa: F401  loading the folder fills the registry
+from compression.dataset import Dataset
+from compression.errors import CompressionError, ErrorKind
+from compression.inspection import ModelInspection
+from compression.model import Model
+from compression.technique import REGISTRY, Context, Need, Technique
+
+Report = Callable[[float, str], None]
+
+
+class StepResult(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    details: dict[str, Any]
+    inspection: ModelInspection
+
+
+@dataclass(frozen=True)
+class _Quiet:
+    def __call__(self, _fraction: float, _message: str) -> None: ...
+
+
+def apply_step(
+    step: Mapping[str, Any],
+    model: Path,
+    data: Path | None,
+    into: Path,
+    *,
+    seed: int,
+    scratch: Path,
+    threads: int = 1,
+    report: Report = _Quiet(),
+) -> StepResult:
+    """Applies a step, given as JSON, to a normalised model file and writes the new one to `into`.
+
+    Errors: CompressionError.
+    """
+    technique = REGISTRY[step["technique"]].model_validate(step)
+    source = Model.open(model)
+    _refuse(technique, source)
+    dataset = Dataset.open(data) if data and technique.needs & set(Need) else None
+    applied = technique.apply(source, Context(dataset, seed, scratch, threads, report))
+    _keeps_interface(source, applied.model)
+    applied.model.save(into)
+    return StepResult(details=dict(applied.details), inspection=applied.model.inspect())
+
+
+def _refuse(technique: Technique, source: Model) -> None:
+    reason = technique.check(source.inspect())
+    if reason:
+        raise CompressionError("technique_refused", f"{technique.technique}: {reason}", ErrorKind.UNSUPPORTED)
+
+
+def _keeps_interface(before: Model, after: Model) -> None:
+    if (before.inputs, before.outputs) != (after.inputs, after.outputs):
+        raise CompressionError(
+            "E_INTERNAL",
+            "the technique changed names, types or shapes of inputs or outputs",
+            ErrorKind.INTERNAL,
+        )

@@ -1,0 +1,74 @@
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from compression.technique import Applied, Context, Technique
+
+if TYPE_CHECKING:
+    import onnx
+
+    from compression.model import Model
+
+_PLANS = ("", "FusionConvBN,FusionConvMul,FusionConvAdd,FusionGemm")
+
+
+class GraphOptimization(Technique):
+    """Folds constants, removes dead and repeated nodes, and simplifies shape arithmetic, with onnxslim.
+
+    Exact: the result is run against the original, on calibration samples if there are any and on random ones if not,
+    and is dropped, with a note in the details, where an output differs by more than `tolerance`.
+    """
+
+    guidance: ClassVar[str] = (
+        "First in a recipe, before a graph is quantized: exporters leave constants and shape arithmetic behind. "
+        "It changes no result. ONNX Runtime does much of the same each time it loads a model, so expect a smaller, "
+        "simpler graph rather than speed."
+    )
+
+    technique: Literal["graph_optimization"] = "graph_optimization"
+    tolerance: float = Field(
+        default=1e-6,
+        ge=0,
+        le=1e-2,
+        description="largest difference allowed, relative to an output's largest value where that is above 1",
+    )
+
+    def apply(self, model: "Model", context: Context) -> Applied:
+        from compression import samples
+        from compression.model import Model
+
+        split = context.data.split("calibration") if context.data else None
+        split = split or samples.made_up(model, context.seed).split
+        before = len(model.proto.graph.node)
+        for plan in _PLANS:
+            slimmed = Model(_slim(model, plan))
+            difference = samples.difference(model, slimmed, split)
+            context.report(0.9, "checking")
+            if difference <= self.tolerance:
+                after = len(slimmed.proto.graph.node)
+                return Applied(
+                    slimmed, {"nodes_before": before, "nodes_after": after, "difference": difference}
+                )
+        note = f"the simplified graph differs by {difference:.1e}, so the model is returned as it was"
+        return Applied(model, {"nodes_before": before, "nodes_after": before, "note": note})
+
+
+def _slim(model: "Model", without: str) -> "onnx.ModelProto":
+    import onnxslim
+
+    from compression.errors import CompressionError
+    from compression.graph import interface
+    from compression.quiet import quiet
+
+    copy = model.copy()
+    try:
+        with quiet():
+            slimmed: onnx.ModelProto = onnxslim.slim(
+                copy, skip_fusion_patterns=without.split(",") if without else None
+            )
+    except Exception as error:
+        raise CompressionError(
+            "E_MODEL_RUN", f"the graph cannot be simplified: {type(error).__name__}"
+        ) from error
+    interface.restore(slimmed, model.proto)
+    return slimmed

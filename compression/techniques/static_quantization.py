@@ -1,0 +1,92 @@
+"""Static quantization: int8 (and fewer bits) weights and activations as QDQ."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from compression.errors import CompressionError
+from compression.inspection import Trait
+from compression.technique import Applied, Context, Need, Promise, Technique
+
+if TYPE_CHECKING:
+    from compression.dataset import Split
+    from compression.model import Model
+
+Operator = Literal[
+    "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Relu", "Clip", "LeakyRelu", "Sigmoid", "GlobalAveragePool",
+    "AveragePool", "MaxPool", "Resize", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze",
+]  # fmt: skip
+
+
+class StaticQuantization(Technique):
+    """Weights and activations become 8-bit integers with scales measured on calibration samples (QDQ format)."""
+
+    needs: ClassVar = frozenset({Need.CALIBRATION})
+    promises: ClassVar = frozenset({Promise.SMALLER, Promise.FASTER})
+    adds: ClassVar = frozenset({Trait.QUANTIZED})
+    refuses: ClassVar = {
+        Trait.QUANTIZED: "the model is quantized already; start from its floating-point original",
+        Trait.HALF_PRECISION: "the model is in half precision; quantize the float32 original instead",
+    }
+    guidance: ClassVar[str] = (
+        "The first thing to try for convolutional networks on a CPU: about four times smaller and two to three times "
+        "faster at a loss of a tenth of a point. Needs some hundred unlabelled samples like those of production."
+    )
+
+    technique: Literal["static_quantization"] = "static_quantization"
+    weight_bits: int = Field(default=8, ge=2, le=8, description="bits of a weight")
+    activation_bits: int = Field(default=8, ge=2, le=8, description="bits of an activation")
+    per_channel: bool = Field(
+        default=True, description="a scale for each output channel of a weight, not one for all"
+    )
+    symmetric_activations: bool = Field(default=False, description="zero point in the middle of the range")
+    ranges: Literal["auto", "minmax", "percentile", "entropy", "mse"] = Field(
+        default="auto",
+        description="how the range of an activation is found; auto: per tensor, by least error",
+    )
+    percentile: float = Field(
+        default=99.99, gt=50, le=100, description="share of values inside the range, per cent"
+    )
+    equalization: bool = Field(
+        default=True, description="cross-layer equalisation, where it lowers the expected noise"
+    )
+    bias_correction: bool = Field(default=True, description="take back the shift that rounded weights cause")
+    exclude: tuple[str, ...] = Field(
+        default=(), max_length=10_000, description="names of nodes, or of their outputs, that stay float"
+    )
+    operators: tuple[Operator, ...] | None = Field(
+        default=None, description="operators to quantize; null: all supported"
+    )
+    samples: int = Field(
+        default=512, ge=1, le=100_000, description="at most so many calibration samples are used"
+    )
+
+    def apply(self, model: "Model", context: Context) -> Applied:
+        from compression.graph import qdq, quantization
+        from compression.model import Model
+
+        scheme = qdq.Scheme(
+            self.weight_bits, self.activation_bits, self.per_channel, self.symmetric_activations
+        )
+        options = quantization.Options(
+            scheme=scheme,
+            ranges=self.ranges,
+            percentile=self.percentile,
+            equalization=self.equalization,
+            bias_correction=self.bias_correction,
+            exclude=self.exclude,
+            operators=self.operators if self.operators is not None else sorted(qdq.OPERATORS),
+            samples=self.samples,
+        )
+        using = quantization.Resources(
+            _calibration(context), context.scratch, context.threads, context.report
+        )
+        written, details = quantization.quantize(model.proto, options, using)
+        return Applied(Model(written), details)
+
+
+def _calibration(context: Context) -> "Split":
+    split = context.data.split("calibration") if context.data is not None else None
+    if split is None:
+        raise CompressionError("no_calibration", "static_quantization needs calibration samples")
+    return split

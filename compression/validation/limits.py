@@ -1,0 +1,24 @@
+"""How much of a hostile file is looked at. All are checked before the work they bound."""
+
+MAX_BYTES = 2**31 - 1
+"""Of one protobuf file, and of all weights of a model: more cannot be written as one ONNX file."""
+MAX_FIELDS = 2_000_000
+"""Protobuf fields of a file. Each may cost its reader a hundred times its bytes."""
+MAX_NODES = 50_000
+"""With every call of a function counted as the nodes it stands for."""
+MAX_TENSORS = 100_000
+MAX_GRAPH_DEPTH = 16
+"""Graphs within graphs: bodies of If, Loop and Scan."""
+MAX_CALL_DEPTH = 32
+"""Functions that call functions."""
+MAX_SHARING = 16
+"""How often external bytes may be read: decoded bytes over bytes of the files."""
+
+MAX_MEMBERS = 10_000
+MAX_DIRECTORY_BYTES = 16 << 20
+MAX_RATIO = 200
+"""Decoded over stored bytes of an archive, from `RATIO_FROM` on."""
+RATIO_FROM = 64 << 20
+MAX_ARCHIVE_BYTES = 4 << 30
+MAX_DATASET_BYTES = 32 << 30
+MAX_DATASET_RATIO = 100

@@ -1,0 +1,186 @@
+"""A hostile .npz -> a normalised one: stored uncompressed, every array under a split, each at an aligned offset."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+from numpy.lib import format as npy
+
+from compression.errors import CompressionError, ErrorKind
+from compression.fit import LABELS
+from compression.validation import archive
+from compression.validation.limits import MAX_DATASET_BYTES, MAX_DATASET_RATIO
+
+SPLITS = ("train", "calibration", "test")
+CALIBRATION = 512
+"""Samples set aside for calibration where the data set is not split by its owner."""
+_CHUNK = 4 << 20
+_ALIGNMENT = 64
+_PADDING_ID = 0xD935  # the extra field that aligns members of an archive
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+
+
+def normalise(path: Path, into: Path, scratch: Path) -> None:
+    """Errors: CompressionError `invalid_archive`, `member_refused`, `npy_pickle`, `invalid_npy`, `invalid_dataset`,
+    `limit_decoded_bytes`.
+    """
+    folder = scratch / "arrays"
+    folder.mkdir(parents=True)
+    budget = archive.Budget(path.stat().st_size, MAX_DATASET_BYTES, MAX_DATASET_RATIO, "limit_decoded_bytes")
+    with archive.open_zip(path) as source:
+        infos = archive.members(source, budget)
+        if not infos:
+            raise _invalid("the archive holds no array")
+        arrays = {_name(info): _unpack(source, info, folder / f"{at}.npy") for at, info in enumerate(infos)}
+    _write(_split(arrays), into)
+
+
+def _name(info: zipfile.ZipInfo) -> str:
+    name = info.filename
+    if not name.endswith(".npy"):
+        raise CompressionError(
+            "member_refused", f"member {name[:80]!r} is no .npy array; a data set holds nothing else"
+        )
+    return name.removesuffix(".npy")
+
+
+def _unpack(source: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path) -> Array:
+    with source.open(info) as member:
+        header = _read_header(member, info.filename)
+        size = int(np.prod(header.shape, dtype=object)) * header.dtype.itemsize
+        if size != info.file_size - member.tell():
+            raise _npy(
+                f"array {info.filename[:80]!r} declares {_shown(header.shape)} but holds other than {size} bytes"
+            )
+        with into.open("xb") as file:
+            while chunk := member.read(_CHUNK):
+                file.write(chunk)
+    order = "F" if header.fortran_order else "C"
+    return np.memmap(into, header.dtype, "r", 0, header.shape, order)
+
+
+def _read_header(member: IO[bytes], name: str) -> _Header:
+    try:
+        version = npy.read_magic(member)
+        read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
+        header = _Header(*read(member, max_header_size=4096))
+    except (KeyError, ValueError, TypeError, SyntaxError, MemoryError, RecursionError, OverflowError):
+        raise _npy(f"array {name[:80]!r} has no readable header") from None
+    _check(header, name)
+    return header
+
+
+def _check(header: _Header, name: str) -> None:
+    if header.dtype.hasobject:
+        raise CompressionError(
+            "npy_pickle", f"array {name[:80]!r} holds pickled objects, which run code when read"
+        )
+    if header.dtype.kind not in "biuf" or not header.dtype.isnative or header.dtype.itemsize > 8:
+        raise _npy(f"array {name[:80]!r} is {header.dtype}; numbers of at most 64 bits are read")
+    if not header.shape or any(not isinstance(size, int) or size < 1 for size in header.shape):
+        raise _npy(
+            f"array {name[:80]!r} is {_shown(header.shape)}; the first axis must count samples, none may be empty"
+        )
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return str(list(shape[:8]))
+
+
+def _split(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    named = [name for name in arrays if "/" in name]
+    if named and len(named) != len(arrays):
+        raise _invalid("either every array is under a split (test/image) or none is")
+    parts = _check_splits(arrays) if named else _cut(arrays)
+    return {name: parts[name] for name in sorted(parts)}
+
+
+def _check_splits(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    parts = dict(arrays)
+    for name in arrays:
+        split, _, rest = name.partition("/")
+        if split not in SPLITS or not rest or "/" in rest:
+            raise _invalid(
+                f"array {name[:80]!r} is not named split/name with split one of {', '.join(SPLITS)}"
+            )
+    for split in SPLITS:
+        own = {name: array for name, array in arrays.items() if name.startswith(f"{split}/")}
+        if own and not {name.split("/")[1] for name in own} - set(LABELS):
+            raise _invalid(f"split {split!r} has labels but no inputs")
+        _length(own, f"split {split!r}")
+    if not any(name.startswith("calibration/") for name in arrays):
+        train = {name.split("/")[1]: array for name, array in arrays.items() if name.startswith("train/")}
+        if train:
+            order = _order(_length(train, "train"))[:CALIBRATION]
+            parts |= {f"calibration/{name}": array[np.sort(order)] for name, array in train.items()}
+    return parts
+
+
+def _cut(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """A fifth for the test, up to 512 or a fifth to calibrate with, the rest to train; by a fixed permutation."""
+    if not set(arrays) - set(LABELS):
+        raise _invalid("the data set has labels but no inputs")
+    n = _length(arrays, "the data set")
+    order = _order(n)
+    test = max(1, n // 5)
+    calibration = min(CALIBRATION, max(1, n // 5))
+    cuts = {
+        "test": order[:test],
+        "calibration": order[test : test + calibration],
+        "train": order[test + calibration :],
+    }
+    return {
+        f"{split}/{name}": array[np.sort(rows)]
+        for split, rows in cuts.items()
+        if len(rows)
+        for name, array in arrays.items()
+    }
+
+
+def _order(n: int) -> Array:
+    return np.random.default_rng(0).permutation(n)
+
+
+def _length(arrays: Mapping[str, Array], where: str) -> int:
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise _invalid(f"{where}: arrays differ in their number of samples: {lengths}")
+    return max(lengths.values(), default=0)
+
+
+def _write(arrays: Mapping[str, Array], into: Path) -> None:
+    with zipfile.ZipFile(into, "w", zipfile.ZIP_STORED) as target:
+        for name, array in arrays.items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            large = array.nbytes > 1 << 31
+            at = target.start_dir + 30 + len(info.filename.encode()) + (20 if large else 0)
+            padding = -(at + 4) % _ALIGNMENT
+            info.extra = _PADDING_ID.to_bytes(2, "little") + padding.to_bytes(2, "little") + bytes(padding)
+            with target.open(info, "w", force_zip64=large) as member:
+                _write_array(member, array)
+
+
+def _write_array(member: IO[bytes], array: Array) -> None:
+    npy.write_array_header_1_0(
+        member, {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    )  # type: ignore[arg-type]
+    rows = max(1, _CHUNK * len(array) // max(1, array.nbytes))
+    for start in range(0, len(array), rows):
+        member.write(np.ascontiguousarray(array[start : start + rows]).tobytes())
+
+
+def _invalid(why: str) -> CompressionError:
+    return CompressionError("invalid_dataset", why, ErrorKind.INPUT)
+
+
+def _npy(why: str) -> CompressionError:
+    return CompressionError("invalid_npy", why)

@@ -1,0 +1,186 @@
+"""A job from claim to verdict. Its lease's fence guards every effect; the row is the truth."""
+
+import hashlib
+import json
+import time
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import structlog
+
+from app.domain.errors import ErrorRecord, LeaseLost
+from app.domain.records import JobClaim, NewArtifact, StepOutput
+from compression import pipeline
+from compression.errors import CompressionError, ErrorKind
+from compression.measurement import Measurements
+from compression.outcome import judge
+from compression.pipeline import StepFailed
+from compression.recipe import Recipe, canonical
+from compression.step import StepResult
+from compression.technique import Technique
+from workers.bench import Bench, Cancelled, Desk, Drained, Lost, Stop
+from workers.lease import JobLease
+from workers.operations import Apply, Limits, Measure
+from workers.sandbox import Done
+from workers.supervision import timed_out
+
+_log = structlog.get_logger()
+_INTERNAL = ErrorRecord(
+    "E_INTERNAL", "This should not have happened; the server's log says more.", ErrorKind.INTERNAL
+)
+
+
+def run_job(bench: Bench, job_id: str) -> None:
+    """A message about a job: done, elsewhere or unknown jobs are left alone."""
+    claim = bench.insist(lambda: bench.services.jobs.claim(job_id, bench.worker_id))
+    if claim is None:
+        return
+    with structlog.contextvars.bound_contextvars(job_id=job_id, attempt=claim.attempts), bench.desk() as desk:
+        _log.info("job started")
+        try:
+            ended = _attempt(Execution(bench, claim, desk))
+        except (Lost, LeaseLost):
+            ended = "lost"
+        except Drained:
+            ended = "drained"  # the database was away too: the lease runs out
+        _log.info("job ended", state=str(ended))
+
+
+def _attempt(execution: "Execution") -> str:
+    """Errors: Lost, LeaseLost, Drained."""
+    bench, claim, jobs = execution.bench, execution.claim, execution.bench.services.jobs
+    try:
+        return execution.run()
+    except Drained:
+        return jobs.release(claim)
+    except Cancelled:
+        bench.insist(lambda: jobs.cancelled(claim))
+        return "cancelled"
+    except Stop:
+        raise
+    except CompressionError as error:
+        record = ErrorRecord.of(error, error.index if isinstance(error, StepFailed) else None)
+    except Exception:  # noqa: BLE001  a bug of ours must end the job, not the worker
+        _log.exception("job broke")
+        record = _INTERNAL
+    end = jobs.retry if record.kind is ErrorKind.INFRASTRUCTURE else jobs.fail
+    return bench.insist(lambda: end(claim, record))
+
+
+class Execution:
+    def __init__(self, bench: Bench, claim: JobClaim, desk: Desk) -> None:
+        self.bench = bench
+        self.claim = claim
+        self._desk = desk
+        self._jobs = bench.services.jobs
+        self._lease = JobLease(bench, claim)
+        self._deadline = time.monotonic() + claim.timeout_seconds
+
+    @cached_property
+    def _recipe(self) -> Recipe:
+        return Recipe.model_validate(self.claim.recipe)
+
+    def run(self) -> str:
+        """Errors: CompressionError, Stop."""
+        original = StepOutput(self.claim.model_sha256, 0, {}, self.claim.model_inspection)
+        final = pipeline.run(self._recipe.steps, original, self._step)
+        measured = self._measure(final)
+        artifacts = [self._artifact(final, measured)]
+        outcome = judge(self._recipe, measured)
+        environment = {**self.bench.environment, "seed": self.claim.seed}
+        return self.bench.insist(
+            lambda: self._jobs.succeed(self.claim, artifacts, measured, outcome, environment)
+        )
+
+    def _step(self, index: int, step: Technique, model: StepOutput) -> StepOutput:
+        if index < len(self.claim.done):
+            return self.claim.done[index]
+        part = 1 / (len(self._recipe.steps) + 1)
+        self._lease.span = (index * part, part)
+        self.bench.insist(lambda: self._jobs.step_started(self.claim, index))
+        key = self._key(step, model)
+        output = self._cached(key) or self._apply(step, model)
+        if self.claim.cache != "off" and not output.cache_hit:
+            self.bench.insist(lambda: self._jobs.remember(self.claim, key, output))
+        self.bench.insist(lambda: self._jobs.step_completed(self.claim, index, output))
+        return output
+
+    def _cached(self, key: str) -> StepOutput | None:
+        if self.claim.cache != "use":
+            return None
+        return self.bench.insist(lambda: self._jobs.cached(self.claim, key))
+
+    def _apply(self, step: Technique, model: StepOutput) -> StepOutput:
+        operation = Apply(
+            step=canonical(step),
+            model=self._desk.file(model.sha256),
+            data=self._data,
+            seed=self.claim.seed,
+            threads=self.bench.threads,
+        )
+        done = self._run(operation)
+        result = cast("StepResult", done.result)
+        sha256, size = self._desk.keep(cast("Path", done.output))
+        return StepOutput(sha256, size, result.details, result.inspection)
+
+    def _measure(self, final: StepOutput) -> Measurements:
+        """In a fresh child, by the plain runtime, against the original."""
+        self._lease.phase("measuring")
+        part = 1 / (len(self._recipe.steps) + 1)
+        self._lease.span = (1 - part, part)
+        operation = Measure(
+            original=self._desk.file(self.claim.model_sha256),
+            compressed=self._desk.file(final.sha256),
+            data=self._data,
+            seed=self.claim.seed,
+        )
+        return cast("Measurements", self._run(operation).result)
+
+    def _run(self, operation: Apply | Measure) -> Done:
+        return self.bench.sandbox.run(operation, self._limits(), self._desk.directory, self._lease)
+
+    @cached_property
+    def _data(self) -> Path | None:
+        return None if self.claim.data_sha256 is None else self._desk.file(self.claim.data_sha256)
+
+    def _limits(self) -> Limits:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise timed_out(self.claim.timeout_seconds)
+        return self.bench.limits(left)
+
+    def _key(self, step: Technique, model: StepOutput) -> str:
+        """The same key means the same bytes: everything that decides them is in it."""
+        parts = {
+            "model": model.sha256,
+            "data": self.claim.data_sha256 if step.needs else None,
+            "step": canonical(step),
+            "seed": self.claim.seed,
+            "technique_version": step.version,
+            "versions": self.bench.environment["versions"],
+            "device": [self.claim.target, self.bench.environment["hardware"]["cpu"]],
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def _artifact(self, final: StepOutput, measured: Measurements) -> NewArtifact:
+        versions = self.bench.environment["versions"]
+        return NewArtifact(
+            format="onnx",
+            filename="model.onnx",
+            sha256=final.sha256,
+            bytes=measured.compressed.bytes,
+            bytes_zstd=measured.compressed.bytes_zstd,
+            runtime={
+                "name": "onnxruntime",
+                "version": versions["onnxruntime"],
+                "opset": final.inspection.opset,
+            },
+            provenance={
+                "model_sha256": self.claim.model_sha256,
+                "dataset_sha256": self.claim.data_sha256,
+                "recipe": self.claim.recipe,
+                "seed": self.claim.seed,
+                "versions": versions,
+            },
+        )

@@ -1,0 +1,44 @@
+"""What this worker is: announced at its start and written into the record of every job it runs."""
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+_VERSIONED = ("pare-server", "onnx", "onnxruntime", "onnxslim", "numpy")
+
+
+def describe() -> dict[str, Any]:
+    return {
+        "cpu": _cpu(),
+        "architecture": platform.machine(),
+        "cores": usable_cores(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "gpu": _gpu(),
+    }
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _gpu() -> str | None:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    query = [program, "--query-gpu=name", "--format=csv,noheader"]
+    found = subprocess.run(query, capture_output=True, text=True, timeout=10, check=False)  # noqa: S603
+    return found.stdout.strip().splitlines()[0] if found.returncode == 0 and found.stdout.strip() else None

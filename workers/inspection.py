@@ -1,0 +1,80 @@
+"""Inspecting an upload: hostile bytes in, a normalised file and what is known of it out, or a refusal."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import structlog
+
+from app.adapters.blobs import Blob
+from app.domain.errors import ErrorRecord, LeaseLost
+from app.domain.records import InspectionClaim
+from app.services.inspected import InspectedService
+from compression.errors import CompressionError, ErrorKind
+from workers.bench import Bench, Desk, Drained, Lost, Stop
+from workers.lease import InspectionLease
+from workers.operations import InspectDataset, InspectModel
+
+_SECONDS = 25.0
+_BYTES_PER_SECOND = 20 << 20
+_log = structlog.get_logger()
+_INTERNAL = ErrorRecord(
+    "E_INTERNAL", "This should not have happened; the server's log says more.", ErrorKind.INTERNAL
+)
+
+
+def inspect_model(bench: Bench, model_id: str) -> None:
+    _inspect(bench, bench.services.models, InspectModel, model_id)
+
+
+def inspect_dataset(bench: Bench, dataset_id: str) -> None:
+    _inspect(bench, bench.services.datasets, InspectDataset, dataset_id)
+
+
+Kind = type[InspectModel] | type[InspectDataset]
+
+
+def _inspect(bench: Bench, service: InspectedService, kind: Kind, identity: str) -> None:
+    claim = bench.insist(lambda: service.claim(identity, bench.worker_id))
+    if claim is None:
+        return
+    with structlog.contextvars.bound_contextvars(id=identity, attempt=claim.attempts), bench.desk() as desk:
+        try:
+            ended = _attempt(bench, service, claim, lambda: _ready(desk, service, claim, kind))
+        except (Lost, LeaseLost):
+            ended = "lost"
+        except Drained:
+            ended = "drained"
+        _log.info("inspection ended", state=ended)
+
+
+def _attempt(bench: Bench, service: InspectedService, claim: InspectionClaim, act: Callable[[], None]) -> str:
+    """Errors: Lost, LeaseLost, Drained."""
+    try:
+        act()
+    except Drained:
+        service.release(claim)
+        return "released"
+    except Stop:
+        raise
+    except CompressionError as error:
+        record = ErrorRecord.of(error)
+    except Exception:  # noqa: BLE001  a bug of ours must end the inspection, not the worker
+        _log.exception("inspection broke")
+        record = _INTERNAL
+    else:
+        return "ready"
+    if record.kind is ErrorKind.INFRASTRUCTURE:
+        bench.insist(lambda: service.retry(claim))
+        return "retry"
+    bench.insist(lambda: service.rejected(claim, record))
+    return "rejected"
+
+
+def _ready(desk: Desk, service: InspectedService, claim: InspectionClaim, kind: Kind) -> None:
+    bench = desk.bench
+    operation = kind(source=desk.file(claim.source_sha256), filename=claim.filename)
+    limits = bench.limits(_SECONDS + claim.source_bytes / _BYTES_PER_SECOND)
+    lease = InspectionLease(bench, service, claim)
+    done = bench.sandbox.run(operation, limits, desk.directory, lease)
+    blob = Blob(*desk.keep(cast("Any", done.output)))
+    bench.insist(lambda: service.ready(claim, blob, cast("Any", done.result)))

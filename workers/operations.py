@@ -1,0 +1,179 @@
+"""What a sandbox can be asked to do and what may come back, as data."""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from compression.errors import CompressionError, ErrorKind, FieldError, Suggestion
+from compression.inspection import DatasetInspection, ModelInspection
+from compression.measurement import Measurements
+from compression.step import StepResult
+
+_FROZEN = ConfigDict(frozen=True, extra="forbid")
+KILL = b"kill"
+"""On the status socket: end the child now."""
+Text = Annotated[str, Field(max_length=4000)]
+
+
+class Probes(BaseModel):
+    """The self-test's result: each forbidden action and whether it was denied."""
+
+    model_config = _FROZEN
+    denied: dict[str, bool]
+
+
+class InspectModel(BaseModel):
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = ModelInspection
+    operation: Literal["inspect_model"] = "inspect_model"
+    source: Path
+    filename: str
+    output: str = "model.onnx"
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.source]
+
+
+class InspectDataset(BaseModel):
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = DatasetInspection
+    operation: Literal["inspect_dataset"] = "inspect_dataset"
+    source: Path
+    filename: str
+    output: str = "dataset.npz"
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.source]
+
+
+class Apply(BaseModel):
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = StepResult
+    operation: Literal["apply"] = "apply"
+    step: dict[str, Any]
+    model: Path
+    data: Path | None
+    seed: int
+    threads: int
+    output: str = "model.onnx"
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.model, *([self.data] if self.data else [])]
+
+
+class Measure(BaseModel):
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = Measurements
+    operation: Literal["measure"] = "measure"
+    original: Path
+    compressed: Path
+    data: Path | None
+    seed: int
+    output: None = None
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.original, self.compressed, *([self.data] if self.data else [])]
+
+
+class Probe(BaseModel):
+    """Tries what a child must not do: `canary` is a file out of its reach, `outside` a directory."""
+
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = Probes
+    operation: Literal["probe"] = "probe"
+    sample: Path
+    canary: Path
+    outside: Path
+    output: None = None
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.sample]
+
+
+Operation = Annotated[
+    InspectModel | InspectDataset | Apply | Measure | Probe, Field(discriminator="operation")
+]
+
+
+class Limits(BaseModel):
+    """What a child may use. `seconds` is wall time, guarded by the worker; CPU time follows from it."""
+
+    model_config = _FROZEN
+    memory_bytes: int
+    disk_bytes: int
+    seconds: float
+    threads: int = 1
+
+
+class Request(BaseModel):
+    """`private` is the one directory the child may write to; `uid` its own user, if there is one for it."""
+
+    model_config = _FROZEN
+    operation: Operation
+    private: Path
+    limits: Limits
+    uid: int | None
+    landlock: bool
+    seccomp: bool
+
+
+class Progress(BaseModel):
+    model_config = _FROZEN
+    fraction: float = Field(ge=0, le=1, allow_inf_nan=False)
+    message: str = Field(max_length=200)
+
+
+class Pointed(BaseModel):
+    model_config = _FROZEN
+    pointer: Text
+    detail: Text
+
+
+class WayOut(BaseModel):
+    model_config = _FROZEN
+    title: Text
+    patch: dict[str, Any] | None = None
+
+
+class Refusal(BaseModel):
+    """A CompressionError on its way out of the child, which cannot blame the infrastructure."""
+
+    model_config = _FROZEN
+    code: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{1,63}$")
+    detail: Text
+    kind: Literal["input", "unsupported", "resource", "timeout", "internal"]
+    errors: list[Pointed] = Field(default=[], max_length=64)
+    suggestions: list[WayOut] = Field(default=[], max_length=16)
+
+    @classmethod
+    def of(cls, error: CompressionError) -> "Refusal":
+        kind = ErrorKind.INTERNAL if error.kind is ErrorKind.INFRASTRUCTURE else error.kind
+        return cls(
+            code=error.code,
+            detail=error.detail[:4000],
+            kind=kind.value,
+            errors=[Pointed(pointer=e.pointer, detail=e.detail) for e in error.errors[:64]],
+            suggestions=[
+                WayOut(title=s.title, patch=dict(s.patch) if s.patch else None) for s in error.suggestions
+            ],
+        )
+
+    def error(self) -> CompressionError:
+        errors = [FieldError(e.pointer, e.detail) for e in self.errors]
+        suggestions = [Suggestion(s.title, s.patch) for s in self.suggestions]
+        return CompressionError(self.code, self.detail, ErrorKind(self.kind), errors, suggestions)
+
+
+class Frame(BaseModel):
+    """One line of the child's: exactly one of the three."""
+
+    model_config = _FROZEN
+    progress: Progress | None = None
+    result: dict[str, Any] | None = None
+    error: Refusal | None = None
