@@ -230,7 +230,7 @@ def main() -> None:
             name = f"{build.__name__} {'bfloat16, channels last' if precision.autocast else 'float32'}"
             row = results[name] = throughput(build, precision, arguments.batch, arguments.rounds)
             print(
-                f"{name:42} plain {row['plain']:8.1f}  engine {row['engine']:8.1f} images/s {row['ratio']:.3f}"
+                f"{name:42} plain {row['plain']:8.1f}  engine {row['engine']:8.1f} img/s {row['ratio']:.3f}"
             )
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))

@@ -17,6 +17,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from torch import Tensor
 
 from compression.engine.engine import Engine
+from compression.graph import walk
 from compression.model import Model
 
 Array = npt.NDArray[Any]
@@ -77,7 +78,7 @@ class _Uses:
         for node in graph.node:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
-            for name in _captured(node):
+            for name in walk.captured(node):
                 self.readers.setdefault(name, []).append(None)
         self.stored = {tensor.name: tensor for tensor in graph.initializer}
         self.producers = {name: node for node in graph.node for name in node.output}
@@ -89,11 +90,6 @@ class _Uses:
     def owned(self, name: str) -> TensorProto | None:
         """The initializer of this name, if one node alone reads it."""
         return self.stored.get(name) if len(self.readers.get(name, [])) == 1 else None
-
-
-def _captured(node: NodeProto) -> set[str]:
-    graphs = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
-    return {name for graph in graphs for inner in graph.node for name in (*inner.input, *_captured(inner))}
 
 
 def _insertable(node: NodeProto, uses: _Uses) -> bool:

@@ -6,7 +6,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-import onnx
 import torch
 from onnx import TensorProto, numpy_helper
 from torch import Tensor
@@ -96,10 +95,10 @@ def assign(tensor: TensorProto, value: Tensor) -> None:
     """Set a stored tensor's values in the encoding it has (`float_data` or raw); untouched if they are the
     same bits."""
     before = numpy_helper.to_array(tensor)
-    after = to_numpy(value)
-    if before.dtype == after.dtype and before.tobytes() == after.tobytes():
+    after = to_numpy(value).astype(before.dtype, copy=False)
+    if before.tobytes() == after.tobytes():
         return
     if tensor.float_data:
         tensor.float_data[:] = after.ravel().tolist()
         return
-    tensor.CopyFrom(onnx.numpy_helper.from_array(after, tensor.name))
+    tensor.CopyFrom(numpy_helper.from_array(after, tensor.name))

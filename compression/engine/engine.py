@@ -2,6 +2,7 @@
 go back there."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Self
 from urllib.parse import quote
@@ -62,7 +63,7 @@ class Engine(nn.Module):
         graph = reader.graph if outputs is None else replace(reader.graph, outputs=tuple(outputs))
         roles = assign_roles(graph, stored)
         constants = {name: tensor for name, tensor in stored.items() if roles[name] is Role.CONSTANT}
-        return cls(model, fuse(_with_constants(graph, constants)), stored, roles)
+        return cls(model, fuse(with_constants(graph, constants)), stored, roles)
 
     def values(self) -> dict[str, Tensor]:
         """The stored tensors by name: Parameters, statistics and constants."""
@@ -87,7 +88,8 @@ class Engine(nn.Module):
         for name in self.inputs:
             values[slots[name]] = self._laid_out(given[name])
         context = Context(self.training, self.frozen_statistics, self.device)
-        with torch.autocast(self.device.type, dtype=self.autocast, enabled=self.autocast is not None):
+        mixed = torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
+        with mixed:
             results = self._plan.run(context, values)
         return dict(zip(self.outputs, map(self._restored, results), strict=True))
 
@@ -134,14 +136,14 @@ class _Shared:
         return self
 
 
-def _with_constants(graph: Graph, constants: Mapping[str, Tensor]) -> Graph:
+def with_constants(graph: Graph, constants: Mapping[str, Tensor]) -> Graph:
     """Shows every node the operands that stay as they are."""
     return graph.rebuild([_informed(node, constants) for node in graph.nodes])
 
 
 def _informed(node: Node, constants: Mapping[str, Tensor]) -> Node:
     known = {slot: constants[name] for slot, name in enumerate(node.inputs) if name in constants}
-    subgraphs = {name: _with_constants(graph, constants) for name, graph in node.subgraphs.items()}
+    subgraphs = {name: with_constants(graph, constants) for name, graph in node.subgraphs.items()}
     return replace(node, constants=known, attributes={**node.attributes, **subgraphs})
 
 
@@ -167,4 +169,4 @@ def _register(module: nn.Module, key: str, tensor: Tensor, role: Role) -> None:
     if role.trained:
         module.register_parameter(key, nn.Parameter(tensor))
     else:
-        module.register_buffer(key, tensor, persistent=role is Role.STATISTIC)
+        module.register_buffer(key, tensor, persistent=role is not Role.CONSTANT)

@@ -138,7 +138,9 @@ class Reader:
             self._type(scope.get(value.name, value.name), value.type.tensor_type.elem_type)
         nodes = [node for proto in graph.node if (node := self._node(proto, scope)) is not None]
         outputs = tuple(scope.get(value.name, value.name) for value in graph.output)
-        return Graph(inputs, outputs, tuple(in_order(nodes, lambda node: node.reads, lambda node: node.outputs)))
+        return Graph(
+            inputs, outputs, tuple(in_order(nodes, lambda node: node.reads, lambda node: node.outputs))
+        )
 
     def _node(self, proto: NodeProto, scope: "ChainMap[str, str]") -> Node | None:
         inputs = tuple(scope.get(name, name) for name in proto.input)

@@ -3,7 +3,7 @@ untied."""
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx
@@ -13,9 +13,10 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from torch import Tensor
 
 from compression.engine.convert import from_proto, to_numpy
-from compression.engine.graph import Graph, Node, Reader, in_order
+from compression.engine.graph import Graph, Node, Reader
 from compression.engine.operators import OPERATORS
 from compression.engine.roles import Reading, Role, readings
+from compression.graph import order, walk
 from compression.model import Model
 
 _GROWTH = 1 << 20
@@ -43,28 +44,12 @@ def normalise(model: Model) -> Model:
     proto = model.copy()
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
-    _sort(proto.graph)
+    order.sort(proto.graph)
     _constants_to_initializers(proto.graph)
     _fold(proto)
     _untie(proto)
     _drop_unused(proto.graph)
     return Model(proto)
-
-
-def _sort(graph: GraphProto) -> None:
-    """Some writers of quantized and half-precision files append nodes out of order."""
-    nodes = in_order(list(graph.node), _reads, lambda node: node.output)
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _reads(node: NodeProto) -> Iterator[str]:
-    yield from node.input
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            for inner in attribute.g.node:
-                yield from _reads(inner)
-            yield from (value.name for value in attribute.g.output)
 
 
 def _constants_to_initializers(graph: GraphProto) -> None:
@@ -100,7 +85,8 @@ def _remove(graph: GraphProto, condition: Callable[[NodeProto], bool]) -> None:
 
 
 def _fold(proto: ModelProto) -> None:
-    """Computes what depends on nothing but initializers, in the graph's order; never past a weight's own use."""
+    """Computes what depends on nothing but initializers, in the graph's order; never past a weight's own
+    use."""
     reader = Reader(proto)
     values = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
     uses = {reading.node.outputs[0] for reading in readings(reader.graph, values) if reading.role.trained}
@@ -142,7 +128,7 @@ def _bytes(tensor: Tensor) -> int:
 
 
 def _untie(proto: ModelProto) -> None:
-    """Each use of a shared vector after the first gets a copy; so does the first, where others read it too."""
+    """Each use of a shared vector after the first gets a copy; so does the first, where others read it."""
     reader = Reader(proto)
     stored = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
     reads = Counter(name for node in reader.graph.walk() for name in node.inputs)
@@ -158,18 +144,22 @@ def _untie(proto: ModelProto) -> None:
         groups = list(shared[name].values())
         first = 1 if reads[name] == sum(map(len, groups)) else 0
         for group in groups[first:]:
-            _own_copy(proto.graph, initializers[name], [(nodes.get(r.node.outputs[0]), r.slot) for r in group])
+            _own_copy(
+                proto.graph, initializers[name], [(nodes.get(r.node.outputs[0]), r.slot) for r in group]
+            )
 
 
 def _companion(node: Node, graph: Graph, stored: Mapping[str, Tensor]) -> str:
-    """The weight a vector goes with: uses with the same one are steps of one unrolled layer, and stay tied."""
+    """The weight a vector goes with. Uses with the same one are steps of an unrolled layer, and stay tied."""
     makers = [node, *(graph.producers[name] for name in node.inputs if name in graph.producers)]
     weights = (name for maker in makers if maker.op_type in _PRODUCTS for name in maker.inputs[:2])
     return next((name for name in weights if name in stored), node.label)
 
 
 def _own_copy(graph: GraphProto, tensor: TensorProto, uses: list[tuple[NodeProto | None, int]]) -> None:
-    taken = {entry.name for entry in graph.initializer} | {name for node in graph.node for name in node.output}
+    taken = {entry.name for entry in graph.initializer} | {
+        name for node in graph.node for name in node.output
+    }
     copy = TensorProto()
     copy.CopyFrom(tensor)
     numbered = (f"{tensor.name}_{count}" for count in itertools.count(2))
@@ -181,7 +171,7 @@ def _own_copy(graph: GraphProto, tensor: TensorProto, uses: list[tuple[NodeProto
 
 
 def _drop_unused(graph: GraphProto) -> None:
-    read = {name for node in graph.node for name in _reads(node)} | {value.name for value in graph.output}
+    read = {value.name for value in graph.output}.union(*(walk.reads(node) for node in graph.node))
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     dropped = {tensor.name for tensor in graph.initializer} - read
     del graph.initializer[:]

@@ -97,7 +97,7 @@ class _Axis:
         if wanted:
             self._fit(wanted[-rank:][index], full, mode)
         elif mode.startswith("SAME"):
-            self._fit(size * self.stride, full, mode)
+            self._fit(min(size * self.stride, full + self.extra), full, mode)
         fits = self.count == full + self.extra - self.before - self.after
         self.simple = fits and self.before == self.after and self.extra < max(self.stride, self.dilation)
 

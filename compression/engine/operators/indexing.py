@@ -51,12 +51,13 @@ def gather_nd(node: Node) -> Kernel:
 
 
 def slice_along(x: Tensor, dim: int, start: int, end: int, step: int) -> Tensor:
-    """numpy's x[start:end:step] along one axis; a negative step too."""
+    """Like x[start:end:step] along one axis; backwards, a start before the first element is the first."""
     if step > 0:
         return x[(slice(None),) * dim + (slice(start, end, step),)]
     length = x.shape[dim]
-    first, last, _ = slice(start, end if end >= -length else None, step).indices(length)
-    return x.index_select(dim, torch.arange(first, last, step, device=x.device))
+    first = min(max(start + length if start < 0 else start, 0), length - 1)
+    last = min(max(end + length if end < 0 else end, -1), length - 1)
+    return x.index_select(dim, torch.tensor(range(first, last, step), dtype=torch.int64, device=x.device))
 
 
 @operator("Slice", host=(1, 2, 3, 4))

@@ -118,20 +118,24 @@ def _rounding(node: Node) -> str:
 
 
 def positions(node: Node, axis: Axis) -> Tensor:
-    """Where each output element lies among the input's, in float64."""
+    """Where each output element lies among the input's, in float64.
+
+    align_corners goes by the whole number of output elements, as ONNX Runtime does; the reference implementation by
+    the product of size and scale.
+    """
     x = torch.arange(axis.count, dtype=torch.float64)
     width = axis.scale * axis.size
     mode = coordinates(node)
     if mode == "align_corners":
-        return torch.zeros_like(x) if width == 1 else x * (axis.size - 1) / (width - 1)
+        return x * (axis.size - 1) / max(axis.count - 1, 1)
     if mode == "asymmetric":
         return x / axis.scale
     if mode == "tf_crop_and_resize" and axis.roi is not None:
         start, end = axis.roi
         step = (end - start) * (axis.size - 1)
         return (x * step / (width - 1) if width != 1 else step / 2 + 0 * x) + start * (axis.size - 1)
-    if mode == "pytorch_half_pixel" and width == 1:
-        return torch.full_like(x, -0.5)
+    if mode == "pytorch_half_pixel" and axis.count == 1:
+        return torch.zeros_like(x)
     offset = axis.size / 2 * (1 - axis.count / width) if mode == "half_pixel_symmetric" else 0.0
     return offset + (x + 0.5) / axis.scale - 0.5
 
