@@ -1,5 +1,4 @@
-"""BatchNormalization put back into graphs that were exported with it folded, and folded again after
-training.
+"""BatchNormalization put back into graphs that were exported with it folded, and folded again after training.
 
 With scale sqrt(variance + epsilon) and bias mean it starts as the identity. Pruned convolutional networks
 recover in train mode only (measured: 0.99 of the accuracy, 0.49 without).
@@ -155,7 +154,8 @@ class _Pair:
 
 def fold_batchnorm(model: Model) -> Model:
     """Every BatchNormalization behind a Conv (or ungrouped ConvTranspose) of its own folded into it, in
-    float64."""
+    float64.
+    """
     proto = model.copy()
     for norm in [node for node in proto.graph.node if node.op_type == "BatchNormalization"]:
         uses = _Uses(proto)

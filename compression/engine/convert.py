@@ -1,5 +1,6 @@
 """Tensors between ONNX, numpy and torch, bit for bit. Types narrower than a byte are held in the next wider
-one."""
+one.
+"""
 
 from typing import Any
 
@@ -93,7 +94,8 @@ def from_proto(tensor: TensorProto) -> Tensor:
 
 def assign(tensor: TensorProto, value: Tensor) -> None:
     """Set a stored tensor's values in the encoding it has (`float_data` or raw); untouched if they are the
-    same bits."""
+    same bits.
+    """
     before = numpy_helper.to_array(tensor)
     after = to_numpy(value).astype(before.dtype, copy=False)
     if before.tobytes() == after.tobytes():

@@ -1,5 +1,6 @@
-"""Engine: an ONNX graph as a torch module. Its parameters are the graph's weights by name; trained values
-go back there."""
+"""Engine: an ONNX graph as a torch module. Its parameters are the graph's weights by name; trained values go
+back there.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -101,7 +102,8 @@ class Engine(nn.Module):
 
     def write_back(self) -> Model:
         """The model with the present values in its initializers; nothing else changes, names least of all.
-        Untouched values keep their bytes."""
+        Untouched values keep their bytes.
+        """
         source = self._source.model
         proto = source.copy()
         values = self.values()
@@ -126,8 +128,9 @@ class Engine(nn.Module):
 
 
 class _Shared:
-    """Keeps one copy of the model however often an engine is deep-copied (an average of the weights is
-    one)."""
+    """Keeps one copy of the model however often an engine is deep-copied (an average of the
+    weights is one).
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model

@@ -103,8 +103,9 @@ class Graph:
 
 
 class Reader:
-    """Reads a model once. `stored` refers to the very tensors of the message (initializers and Constant
-    nodes of every depth), so that trained values can be written where they were read."""
+    """Reads a model once. `stored` refers to the very tensors of the message (initializers and Constant nodes
+    of every depth), so that trained values can be written where they were read.
+    """
 
     def __init__(self, proto: ModelProto) -> None:
         self._opsets = {entry.domain: entry.version for entry in proto.opset_import}

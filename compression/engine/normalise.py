@@ -1,5 +1,6 @@
-"""A graph made ready for training: constants as initializers, constant chains folded, shared vectors
-untied."""
+"""A graph made ready for training: constants as initializers, constant chains folded, shared
+vectors untied.
+"""
 
 import itertools
 from collections import Counter
@@ -21,7 +22,8 @@ from compression.model import Model
 
 _GROWTH = 1 << 20
 """A folded tensor may be this many bytes larger than what it is made of; else the file would grow by Expand
-and Tile."""
+and Tile.
+"""
 _KEPT = {"QuantizeLinear", "DynamicQuantizeLinear", "Dropout", "Bernoulli", "Constant"}
 _NUMBERS: Mapping[str, int] = {
     "value_float": TensorProto.FLOAT,
@@ -37,9 +39,9 @@ def normalise(model: Model) -> Model:
     """The same function with the same names, whose every weight is an initializer that its consumer reads
     directly.
 
-    Weights behind DequantizeLinear become floating point; a QuantizeLinear of a float weight stays.
-    Exporters store equal vectors once: each consumer gets its own scale and bias, so that training does not
-    tie them. Matrices that are shared stay shared.
+    Weights behind DequantizeLinear become floating point; a QuantizeLinear of a float weight stays. Exporters
+    store equal vectors once: each consumer gets its own scale and bias, so that training does not tie them.
+    Matrices that are shared stay shared.
     """
     proto = model.copy()
     if proto.functions:
@@ -85,8 +87,9 @@ def _remove(graph: GraphProto, condition: Callable[[NodeProto], bool]) -> None:
 
 
 def _fold(proto: ModelProto) -> None:
-    """Computes what depends on nothing but initializers, in the graph's order; never past a weight's own
-    use."""
+    """Computes what depends on nothing but initializers, in the graph's order; never past a
+    weight's own use.
+    """
     reader = Reader(proto)
     values = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
     uses = {reading.node.outputs[0] for reading in readings(reader.graph, values) if reading.role.trained}

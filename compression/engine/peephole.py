@@ -1,5 +1,6 @@
-"""Peephole fusions: what an exporter wrote in several nodes runs as one, faster and with fewer tensors
-kept. The file keeps its nodes."""
+"""Peephole fusions: what an exporter wrote in several nodes runs as one, faster and with fewer tensors kept.
+The file keeps its nodes.
+"""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -27,8 +28,9 @@ def without_dead_nodes(graph: Graph) -> Graph:
 
 
 def _fused(node: Node, producers: Producers) -> Node:
-    """x clip(x + 3, 0, 6) / 6 in either order is HardSwish, without the factor x HardSigmoid; x sigmoid(x)
-    is Swish."""
+    """x clip(x + 3, 0, 6) / 6 in either order is HardSwish, without the factor x HardSigmoid; x sigmoid(x) is
+    Swish.
+    """
     if node.domain or node.op_type not in {"Mul", "Div"}:
         return node
     for x, gate in _factors(node):

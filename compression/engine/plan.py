@@ -60,7 +60,8 @@ class Plan:
 
 def _placed(arguments: list[Value], operator: Operator, context: Context) -> list[Value]:
     """Brings host tensors to the device where any other operand is there already; what is read as numbers
-    stays."""
+    stays.
+    """
     tensors = [value for value in arguments if isinstance(value, Tensor)]
     if all(tensor.device.type == "cpu" for tensor in tensors) or operator.contextual:
         return arguments

@@ -31,7 +31,8 @@ def use_precision(engine: Engine, precision: Precision) -> None:
 
 def choose_precision(engine: Engine, inputs: Mapping[str, Tensor]) -> Precision:
     """The fastest training step on this batch, forward and backward, interleaved, best of three each.
-    Weights, statistics, gradients and the random state are left as they were; the choice is not applied."""
+    Weights, statistics, gradients and the random state are left as they were; the choice is not applied.
+    """
     candidates = list(_candidates(engine))
     best = dict.fromkeys(candidates, float("inf"))
     with _undisturbed(engine):

@@ -20,7 +20,8 @@ class Role(StrEnum):
     EMBEDDING = "embedding"
     STATISTIC = "statistic"
     """Running mean or variance of a BatchNormalization: follows the batches in train mode, gets no
-    gradient."""
+    gradient.
+    """
     QUANTIZATION_SCALE = "quantization_scale"
     ZERO_POINT = "zero_point"
     """Of QuantizeLinear and DequantizeLinear: buffers that whoever learns ranges may set or train."""
@@ -66,8 +67,9 @@ _MASKED = 1e4
 
 @dataclass(frozen=True)
 class Reading:
-    """One use of a stored tensor as a parameter: which node reads it, in which slot, perhaps through
-    layout."""
+    """One use of a stored tensor as a parameter: which node reads it, in which slot, perhaps
+    through layout.
+    """
 
     tensor: str
     node: Node
@@ -80,8 +82,9 @@ class Reading:
 
 
 def assign_roles(graph: Graph, stored: Mapping[str, Tensor]) -> dict[str, Role]:
-    """A role for every stored tensor; a weight behind layout operators, Cast or a Q/DQ pair is found
-    through them."""
+    """A role for every stored tensor; a weight behind layout operators, Cast or a Q/DQ pair is found through
+    them.
+    """
     roles = dict.fromkeys(stored, Role.CONSTANT)
     for reading in readings(graph, stored):
         if roles[reading.tensor] is Role.CONSTANT:
@@ -111,7 +114,8 @@ def _affine(
     node: Node, graph: Graph, stored: Mapping[str, Tensor], sources: Callable[[str], list[str]]
 ) -> Iterator[tuple[int, Role]]:
     """An Add or Mul of a feature map and a stored tensor of several elements. What is done to a graph input
-    itself prepares the data and is no parameter."""
+    itself prepares the data and is no parameter.
+    """
     if node.op_type not in _AFFINE:
         return
     for slot, other in ((0, 1), (1, 0)):

@@ -59,7 +59,8 @@ def _heads(x: Tensor, count: int) -> Tensor:
 
 def _bias(node: Node, operands: tuple[Tensor, Tensor], mask: Tensor | None, cache: _Cache) -> Tensor | None:
     """What is added to the scores: the mask, and -inf where a query may not look. None if it may look
-    everywhere."""
+    everywhere.
+    """
     query, key = operands
     bias = None if mask is None else _additive(mask, key.shape[2], query.dtype)
     allowed = _allowed(node, query, key, cache)
@@ -98,8 +99,9 @@ def _allowed(node: Node, query: Tensor, key: Tensor, cache: _Cache) -> Tensor | 
 def _attend(
     node: Node, operands: tuple[Tensor, Tensor, Tensor], bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The result, and the scores at the stage `qk_matmul_output_mode` asks for. A query that may look
-    nowhere gets 0."""
+    """The result, and the scores at the stage `qk_matmul_output_mode` asks for. A query that may look nowhere
+    gets 0.
+    """
     query, key, value = operands
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

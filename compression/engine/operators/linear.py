@@ -40,8 +40,9 @@ def einsum(node: Node) -> Kernel:
 
 
 def _lettered(equation: str, operands: tuple[Tensor, ...]) -> str:
-    """ONNX lets an ellipsis stand for different numbers of axes, which torch broadcasts too; letters are
-    the same."""
+    """ONNX lets an ellipsis stand for different numbers of axes, which torch broadcasts too; letters are the
+    same.
+    """
     if "->" in equation or "..." in equation or not operands:
         return equation
     counted = sorted(

@@ -14,7 +14,8 @@ from compression.engine.operators.table import Context, Kernel, operator
 @operator("BatchNormalization", contextual=True)
 def batch_normalization(node: Node) -> Kernel:
     """In train mode with the batch's statistics, and the running ones move. (A graph exported in training
-    mode returns them as outputs instead.)"""
+    mode returns them as outputs instead.)
+    """
     epsilon, momentum = node.number("epsilon", 1e-5), node.number("momentum", 0.9)
     exported_training = node.flag("training_mode")
 

@@ -1,5 +1,6 @@
-"""Pools. Padding is made explicit where torch's own does not fit; a short last window of ceil_mode is
-padded for."""
+"""Pools. Padding is made explicit where torch's own does not fit; a short last window of ceil_mode is padded
+for.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -54,7 +55,7 @@ def max_pool(node: Node) -> Kernel:
 
 
 def _torch_pads(window: Windows) -> bool:
-    return all(pad <= size // 2 for pad, size in zip(window.half_padding, window.kernel, strict=True))
+    return all(0 <= pad <= size // 2 for pad, size in zip(window.half_padding, window.kernel, strict=True))
 
 
 def _global_indices(places: Tensor, x: Tensor, window: Windows, *, explicit: bool, node: Node) -> Tensor:

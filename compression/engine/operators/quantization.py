@@ -176,7 +176,8 @@ def _requantized(y: Tensor, factor: Tensor, zero_point: Tensor) -> Tensor:
 @operator("QLinearMatMul")
 def qlinear_matmul(_node: Node) -> Kernel:
     """Inputs a, b and the result, each with scale and zero point: per tensor, or per row of a and column of
-    b."""
+    b.
+    """
 
     def kernel(*operands: Tensor) -> Tensor:
         a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = operands

@@ -1,5 +1,6 @@
 """Resampling: Resize as one interpolation matrix per axis, with torch's own where it computes the same;
-grids; regions."""
+grids; regions.
+"""
 
 import math
 from dataclasses import dataclass
@@ -118,12 +119,14 @@ def _rounding(node: Node) -> str:
 
 
 def positions(node: Node, axis: Axis) -> Tensor:
-    """Where each output element lies among the input's, in float64.
+    """Where each output element lies among the input's: in float64, for the nearest in float32, which breaks
+    ties.
 
-    align_corners goes by the whole number of output elements, as ONNX Runtime does; the reference implementation by
-    the product of size and scale.
+    align_corners goes by the whole number of output elements, as ONNX Runtime does; the reference
+    implementation by the product of size and scale.
     """
-    x = torch.arange(axis.count, dtype=torch.float64)
+    nearest = node.text("mode", "nearest") == "nearest"
+    x = torch.arange(axis.count, dtype=torch.float32 if nearest else torch.float64)
     width = axis.scale * axis.size
     mode = coordinates(node)
     if mode == "align_corners":

@@ -1,5 +1,6 @@
 """Sliding windows: kernel, strides, dilations and pads of convolutions and pools, made explicit for an
-input's size."""
+input's size.
+"""
 
 from dataclasses import dataclass
 
@@ -53,21 +54,22 @@ def windows(node: Node, kernel: list[int], sizes: list[int]) -> Windows:
     if mode == "VALID":
         pads = [(0, 0)] * rank
     elif mode.startswith("SAME"):
-        pads = [same_pads(-(-n // s), n, s, r, mode) for n, s, r in zip(sizes, strides, reach, strict=True)]
+        surplus = [(-(-n // s) - 1) * s + r - n for n, s, r in zip(sizes, strides, reach, strict=True)]
+        pads = [halves(total if node.op_type in _POOLS else max(total, 0), mode) for total in surplus]
     overhang = [0] * rank
     if node.flag("ceil_mode"):
         overhang = [_overhang(*axis) for axis in zip(sizes, strides, reach, pads, strict=True)]
     return Windows(kernel, strides, dilations, pads, overhang)
 
 
-def same_pads(count: int, size: int, stride: int, reach: int, mode: str) -> tuple[int, int]:
-    """Pads that give `count` windows; the odd one goes to the end for SAME_UPPER."""
-    return halves(max((count - 1) * stride + reach - size, 0), mode)
+_POOLS = {"MaxPool", "AveragePool", "LpPool"}
+"""Where windows are further apart than they are long, SAME pools begin inside the input, as in ONNX Runtime."""
 
 
 def halves(total: int, mode: str) -> tuple[int, int]:
-    less, more = total // 2, total - total // 2
-    return (less, more) if mode == "SAME_UPPER" else (more, less)
+    """Pads before and after; the odd one goes to the end for SAME_UPPER."""
+    less = int(total / 2)
+    return (less, total - less) if mode == "SAME_UPPER" or total < 0 else (total - less, less)
 
 
 def _overhang(size: int, stride: int, reach: int, pads: tuple[int, int]) -> int:
