@@ -129,6 +129,10 @@ class Reader:
         return tuple(scope[name] if name else "" for name in names)
 
     def _graph(self, graph: GraphProto, scope: "ChainMap[str, str]") -> Graph:
+        if graph.sparse_initializer:
+            raise CompressionError(
+                "engine_unsupported", "sparse initializers are not trained", ErrorKind.UNSUPPORTED
+            )
         stored = {tensor.name for tensor in graph.initializer}
         for tensor in graph.initializer:
             (name,) = self._declare([tensor.name], scope)

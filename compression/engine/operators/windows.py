@@ -63,13 +63,13 @@ def windows(node: Node, kernel: list[int], sizes: list[int]) -> Windows:
 
 
 _POOLS = {"MaxPool", "AveragePool", "LpPool"}
-"""Where windows are further apart than they are long, SAME pools begin inside the input, as in ONNX Runtime."""
+"""Where windows lie further apart than they are long, SAME pools cut the input, as in ONNX Runtime."""
 
 
 def halves(total: int, mode: str) -> tuple[int, int]:
     """Pads before and after; the odd one goes to the end for SAME_UPPER."""
-    less = int(total / 2)
-    return (less, total - less) if mode == "SAME_UPPER" or total < 0 else (total - less, less)
+    before = int((total if mode == "SAME_UPPER" else total + 1) / 2)
+    return before, total - before
 
 
 def _overhang(size: int, stride: int, reach: int, pads: tuple[int, int]) -> int:
