@@ -1,4 +1,6 @@
-"""The web application: `create_app(settings)`, or `app.main:app` for a server that is told by the environment."""
+"""The web application: `create_app(settings)`, or `app.main:app` for a server that is told by the
+environment.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -43,8 +45,9 @@ from compression.errors import CompressionError
 
 _DESCRIPTION = """Makes trained neural networks smaller and faster, and proves it.
 
-The main job: announce an upload (`POST /v1/uploads`) and `PUT` its bytes — or send a small file by the form —, register it as a model
-and another as a data set, `POST /v1/jobs` with their ids, follow the job, and download its artifact and report."""
+The main job: announce an upload (`POST /v1/uploads`) and `PUT` its bytes, or send a small file by the form;
+register one file as a model and another as a data set; `POST /v1/jobs` with their ids; follow the job; download
+its artifact and report."""
 _TAGS = [
     {"name": "uploads", "description": "Bytes in"},
     {"name": "models", "description": "What is compressed"},

@@ -1,4 +1,6 @@
-"""The OpenAPI document: what routes declare, the bodies of `requests`, and the problems every route may answer."""
+"""The OpenAPI document: what routes declare, the bodies of `requests`, and the problems every route may
+answer.
+"""
 
 from typing import Any
 

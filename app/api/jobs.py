@@ -29,7 +29,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def create_job(
     services: Wired, project: Project, once: Guard, body: Annotated[JobRequest, parsed(JobRequest)]
 ) -> Response:
-    """Model and data set must be `ready` (409 `model_not_ready` otherwise: `GET /v1/models/{id}?wait=30` waits for it).
+    """Model and data set must be `ready` (409 `model_not_ready` otherwise: `GET /v1/models/{id}?wait=30`
+    waits for it).
     That the steps can run on them is checked here: a job that cannot work is refused, with the reason."""
     submit = functools.partial(services.jobs.submit, project, body.order())
     return once(submit, render.job, 202, _address)
@@ -64,7 +65,8 @@ def list_jobs(
 async def get_job(
     request: Request, services: Wired, project: Project, job_id: str, wait: Wait = 0
 ) -> Response:
-    """With `wait` the answer comes when the job is over or the time is up. Send the ETag as If-None-Match: 304 if nothing
+    """With `wait` the answer comes when the job is over or the time is up. Send the ETag as If-None-Match:
+    304 if nothing
     changed."""
     look = functools.partial(services.jobs.get, project, job_id)
     job = await look_until(request, job_id, look, lambda found: found.state.over, wait)

@@ -22,7 +22,9 @@ router = APIRouter(prefix="/v1/techniques", tags=["techniques"])
     responses=answers(200, examples.listed(examples.TECHNIQUE)),
 )
 def list_techniques() -> Response:
-    """Each with the JSON Schema of its step. Read `guidance`: it says when to use it and what it really gains."""
+    """Each with the JSON Schema of its step. Read `guidance`: it says when to use it and what it really
+    gains.
+    """
     data = [_view(name) for name in sorted(REGISTRY)]
     return render.answer({"data": data, "has_more": False, "next_cursor": None})
 

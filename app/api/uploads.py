@@ -34,9 +34,11 @@ _writers = ThreadPoolExecutor(4, "upload")
 def create_upload(
     services: Wired, project: Project, once: Guard, body: Annotated[UploadRequest, parsed(UploadRequest)]
 ) -> Response:
-    """Then PUT the bytes to `content_url`. With `sha256`, bytes that this project has sent before complete it at once."""
+    """Then PUT the bytes to `content_url`. With `sha256`, bytes that this project has sent before complete it
+    at once.
+    """
     create = functools.partial(services.uploads.create, project, body.order())
-    return once(lambda record: create(record), render.upload, 201, lambda made: f"/v1/uploads/{made.id}")
+    return once(create, render.upload, 201, lambda made: f"/v1/uploads/{made.id}")
 
 
 @router.put(
@@ -81,7 +83,9 @@ def delete_upload(services: Wired, project: Project, upload_id: str) -> None:
 
 
 async def _stream(request: Request, receiving: Receiving, pace: Pace) -> None:
-    """Batches go to a thread that hashes and writes while the next one arrives: one is in work, one is filling."""
+    """Batches go to a thread that hashes and writes while the next one arrives: one is in work, one is
+    filling.
+    """
     writing: asyncio.Future[None] | None = None
     batch: list[bytes] = []
     size = total = 0

@@ -188,7 +188,9 @@ class JobRuns:
         )
 
     def retry(self, claim: JobClaim, error: ErrorRecord) -> JobState:
-        """After a failure that may pass: the attempt stays charged; the last one fails the job. Errors: LeaseLost."""
+        """After a failure that may pass: the attempt stays charged; the last one fails the job. Errors:
+        LeaseLost.
+        """
         reason = {"reason": error.code, "detail": error.detail}
 
         def again(connection: Connection) -> None:

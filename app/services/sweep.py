@@ -1,4 +1,6 @@
-"""What is stranded is found and moved on: expired leases, lost messages, unfinished uploads, bytes that nobody names."""
+"""What is stranded is found and moved on: expired leases, lost messages, unfinished uploads, bytes that
+nobody names.
+"""
 
 import time
 from collections.abc import Iterator
@@ -156,7 +158,8 @@ class Sweep:
             self._notify.send(identity)
 
     def _lost_messages(self) -> None:
-        """Rows that have waited long, while fewer messages wait than rows: some were lost, and all are sent again.
+        """Rows that have waited long, while fewer messages wait than rows: some were lost, and all are sent
+        again.
         A message too many costs a look at the row."""
         waiting: dict[str, list[Stranded]] = {}
         for row in self._waiting():
