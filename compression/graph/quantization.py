@@ -11,9 +11,17 @@ import onnx
 
 from compression.dataset import Split
 from compression.errors import CompressionError, ErrorKind
-from compression.graph import bias_correction, calibration, equalization, qdq, storage, weight_rounding
+from compression.graph import (
+    bias_correction,
+    calibration,
+    equalization,
+    exclusion,
+    qdq,
+    storage,
+    tensors,
+    weight_rounding,
+)
 from compression.graph.calibration import Statistics
-from compression.graph.index import Index
 from compression.graph.preparation import prepare
 from compression.kernels import ranges
 from compression.kernels.ranges import Method, Range
@@ -32,6 +40,7 @@ class Options:
     bias_correction: bool
     exclude: Collection[str]
     operators: Collection[str]
+    keep: Literal["auto", "none"]
     samples: int
 
 
@@ -68,15 +77,40 @@ def quantize(
         rounded = weight_rounding.rounded(prepared.graph, roundings)
         means = {name: seen.mean for name, seen in statistics.items() if seen.mean is not None}
         details["bias_corrected"] = len(bias_correction.correct(prepared.graph, rounded, means))
-    using.report(0.7, "writing")
-    written = qdq.write(
-        prepared, nodes, {name: to for name, (_, to) in chosen.items()}, roundings, options.scheme
-    )
-    details["stored"] = storage.store(
-        written.graph, {k: v for k, v in roundings.items() if k in Index(written.graph).initializers}
-    )
-    details["quantized"] = sorted(nodes)
-    return written, details
+    write = _Writer(prepared, {name: to for name, (_, to) in chosen.items()}, roundings, options.scheme)
+    quantized = frozenset(nodes)
+    if options.keep == "auto":
+        using.report(0.7, "measuring what pays")
+        feeds = next(using.split.batches(tensors.inputs(model.graph), 1))
+        quantized, times = exclusion.fastest(model, prepared, nodes, write, feeds, using.scratch)
+        details["milliseconds"] = times
+    using.report(0.9, "writing")
+    return write(quantized), details | _lists(prepared.graph, nodes, quantized)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the model with any choice of quantized nodes; layers that stay float keep integer weights."""
+
+    prepared: onnx.ModelProto
+    ranges: Mapping[str, Range]
+    roundings: Mapping[str, weight_rounding.Rounding]
+    scheme: qdq.Scheme
+
+    def __call__(self, nodes: Collection[str]) -> onnx.ModelProto:
+        written = qdq.write(self.prepared, nodes, self.ranges, self.roundings, self.scheme)
+        storage.store(written.graph, self.roundings)
+        return written
+
+
+def _lists(graph: onnx.GraphProto, nodes: set[str], quantized: Collection[str]) -> dict[str, list[str]]:
+    """Layers in graph order: computed in integers, or in floats from integer weights."""
+    layers = [node.name for node in graph.node if node.op_type in weight_rounding.LAYERS]
+    return {
+        "quantized": [name for name in layers if name in quantized],
+        "float_layers": [name for name in layers if name not in quantized],
+        "kept_float": [node.name for node in graph.node if node.name in nodes and node.name not in quantized],
+    }
 
 
 def _check(model: onnx.ModelProto, options: Options) -> None:
