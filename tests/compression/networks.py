@@ -39,7 +39,7 @@ class Builder:
         return model
 
 
-def cnn(opset: int = 17, channels: int = 16, classes: int = 10) -> onnx.ModelProto:
+def cnn(opset: int = 17, channels: int = 32, classes: int = 10) -> onnx.ModelProto:
     """Convolutions with BatchNorm, a depthwise one, a residual sum, a linear head; image [batch, 1, 12, 12]."""
     b = Builder()
 
