@@ -63,7 +63,7 @@ class JobRuns:
             "started_at": func.coalesce(jobs.c.started_at, now()),
         }
         with self._database.write() as connection:
-            row = transitions.move(connection, free, values, [("job.started", {"owner": owner})])
+            row = transitions.move(connection, free, values, [("job.started", {"worker": owner})])
             if row is None:
                 return None
             claim = _claim(connection, row, owner)
