@@ -10,8 +10,8 @@ from compression.inspection import ArraySpec, DatasetInspection, ModelInspection
 LABELS = ("label", "labels")
 Shape = Sequence[int]
 
-_EXACT = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
-"""Bits of significand: an integer of at most so many bits is kept exactly."""
+_EXACT = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 64}
+"""Integers of at most so many bits are taken: those a float holds exactly, and int64 as float64, as numpy does."""
 
 
 def assign(inputs: Sequence[TensorSpec], arrays: Iterable[str]) -> dict[str, str]:

@@ -26,8 +26,9 @@ class _Energy:
             self.comparable = False
             return
         signal = reference.reshape(-1)
-        noise = value.reshape(-1) - signal
-        energy = float(np.vdot(signal, signal)), float(np.vdot(noise, noise))
+        with np.errstate(invalid="ignore", over="ignore"):
+            noise = value.reshape(-1) - signal
+            energy = float(np.vdot(signal, signal)), float(np.vdot(noise, noise))
         if np.isfinite(energy).all():
             self.signal += energy[0]
             self.noise += energy[1]
