@@ -53,7 +53,9 @@ class Split:
         return fit.batch_size(inputs, shapes, wanted)
 
     def batches(self, inputs: Sequence[TensorSpec], size: int) -> Iterator[dict[str, Array]]:
-        """Feeds in the order of the data set, `size` samples each (fewer where the model fixes it); the last is short."""
+        """Feeds in the order of the data set, `size` samples each (fewer where the model fixes it); the last
+        is short.
+        """
         feeds = self.feeds(inputs)
         size = self.batch_size(inputs, size)
         for start in range(0, self.n, size):
@@ -63,7 +65,9 @@ class Split:
 
 
 def _forget(array: Array) -> None:
-    """Takes the pages read so far out of this process: a pass over the data needs no memory that grows with it."""
+    """Takes the pages read so far out of this process: a pass over the data needs no memory that grows with
+    it.
+    """
     if isinstance(array.base, mmap.mmap):
         array.base.madvise(mmap.MADV_DONTNEED)
 

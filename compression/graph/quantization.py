@@ -100,6 +100,7 @@ class _Writer:
     def __call__(self, nodes: Collection[str]) -> onnx.ModelProto:
         written = qdq.write(self.prepared, nodes, self.ranges, self.roundings, self.scheme)
         storage.store(written.graph, self.roundings)
+        written.graph.ClearField("value_info")
         return written
 
 
