@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from compression import samples
 from compression.dataset import Array, Split
 from compression.errors import CompressionError
-from compression import samples
 from compression.measure.fidelity import decibels
 from compression.measure.probe import Probe
 from compression.measurement import LayerError
@@ -35,7 +35,9 @@ class _Energy:
 
 
 def sqnr(paths: tuple[Path, Path], models: tuple[Model, Model], split: Split) -> tuple[LayerError, ...]:
-    """In the order of the original graph, over the first few samples. Empty where a graph cannot be opened up."""
+    """In the order of the original graph, over the first few samples. Empty where a graph cannot be opened
+    up.
+    """
     shared = _shared(models[0].proto.graph, models[1].proto.graph)
     energies = {name: _Energy() for name in shared}
     try:

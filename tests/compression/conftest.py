@@ -46,11 +46,21 @@ def arrays(network: str, seed: int = 0) -> dict[str, np.ndarray]:
     """A data set that fits one of the test networks."""
     random = np.random.default_rng(seed)
     made = {
-        "cnn": lambda n: {"image": random.integers(0, 256, (n, 1, 12, 12), np.uint8), "label": random.integers(0, 10, n)},
-        "transformer": lambda n: {"tokens": random.integers(0, 50, (n, 9)), "label": random.integers(0, 7, (n, 9))},
+        "cnn": lambda n: {
+            "image": random.integers(0, 256, (n, 1, 12, 12), np.uint8),
+            "label": random.integers(0, 10, n),
+        },
+        "transformer": lambda n: {
+            "tokens": random.integers(0, 50, (n, 9)),
+            "label": random.integers(0, 7, (n, 9)),
+        },
         "lstm": lambda n: {"sequence": random.standard_normal((n, 7, 12), np.float32)},
     }[network]
-    return {f"{split}/{name}": values for split, n in (("calibration", 40), ("test", 60)) for name, values in made(n).items()}
+    return {
+        f"{split}/{name}": values
+        for split, n in (("calibration", 40), ("test", 60))
+        for name, values in made(n).items()
+    }
 
 
 def network(name: str) -> onnx.ModelProto:

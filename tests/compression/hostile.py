@@ -1,8 +1,10 @@
 """Files that mean harm: each is made here, with the code it must be refused with and where.
 
-`stage` says who refuses: `sniff` the API on the first bytes, `load` the inspection, `run` the job; `ok` nobody.
+`stage` says who refuses: `sniff` the API on the first bytes, `load` the inspection, `run` the job; `ok`
+nobody.
 """
 
+import gzip
 import io
 import os
 import struct
@@ -354,7 +356,7 @@ def nested_ifs(depth: int) -> bytes:
         branches += _field(5, _field(1, b"else_branch") + _field(6, leaf.SerializeToString()) + graph_type)
         node = _field(1, b"c") + _field(2, b"r" if level < depth - 1 else b"y") + _field(4, b"If") + branches
         inner = _field(1, node) + _field(2, b"g") + (output if level < depth - 1 else b"")
-    top = model([], [numpy_helper.from_array(np.array(True), "c")])  # noqa: FBT003
+    top = model([], [numpy_helper.from_array(np.array(True), "c")])
     top.graph.ClearField("name")
     return top.SerializeToString() + _field(7, inner)
 
@@ -384,7 +386,7 @@ def _loop(trips: int, scan: bool) -> bytes:
     body = helper.make_graph(nodes, "body", body_inputs, body_outputs)
     weights = [
         numpy_helper.from_array(np.array(trips, np.int64), "trips"),
-        numpy_helper.from_array(np.array(True), "go"),  # noqa: FBT003
+        numpy_helper.from_array(np.array(True), "go"),
         numpy_helper.from_array(np.array([1, 1 << 22], np.int64), "reps"),
     ]
     loop = helper.make_node("Loop", ["trips", "go", "x"], ["y", "all"] if scan else ["y"], body=body)
@@ -713,8 +715,6 @@ def tar_pax_path() -> bytes:
 
 @case(68, "zeros.tar.gz", "load", "archive_ratio", "limit_decoded_bytes")
 def tar_gz_zeros() -> bytes:
-    import gzip
-
     info = tarfile.TarInfo("w.bin")
     info.size = 300 << 20
     return gzip.compress(info.tobuf() + bytes(info.size), 1)

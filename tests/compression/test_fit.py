@@ -8,9 +8,19 @@ from compression.inspection import ArraySpec, DatasetInspection, ModelInspection
 
 def model(*inputs: TensorSpec) -> ModelInspection:
     return ModelInspection(
-        format="onnx", opset=17, ir_version=8, producer="", inputs=inputs, outputs=(), operators={}, nodes=0, params=0,
-        macs=None, bytes=0, traits=frozenset(),
-    )  # fmt: skip
+        format="onnx",
+        opset=17,
+        ir_version=8,
+        producer="",
+        inputs=inputs,
+        outputs=(),
+        operators={},
+        nodes=0,
+        params=0,
+        macs=None,
+        bytes=0,
+        traits=frozenset(),
+    )
 
 
 def data(*arrays: tuple[str, str, tuple[int, ...]]) -> DatasetInspection:

@@ -10,38 +10,47 @@ from tests.compression import hostile
 F = TensorProto.FLOAT
 
 
-def one(node: onnx.NodeProto, opset: int = 17, **sizes: list[int]) -> tuple[onnx.ModelProto, shapes.Shapes]:
+def one(made: onnx.NodeProto, opset: int = 17, **sizes: list[int]) -> tuple[onnx.ModelProto, shapes.Shapes]:
     """A graph of one node whose inputs have the given sizes."""
     inputs = [helper.make_tensor_value_info(name, F, size) for name, size in sizes.items()]
-    output = helper.make_empty_tensor_value_info(node.output[0])
-    graph = helper.make_graph([node], "g", inputs, [output])
+    output = helper.make_empty_tensor_value_info(made.output[0])
+    graph = helper.make_graph([made], "g", inputs, [output])
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     return model, shapes.infer(model, sizes)
 
 
+def node(kind: str, **attributes: object) -> onnx.NodeProto:
+    names = {"LSTM": ["x", "w", "r"], "Relu": ["x"]}.get(kind, ["x", "w"])
+    return helper.make_node(kind, names, ["y"], **attributes)
+
+
 @pytest.mark.parametrize(
-    ("node", "sizes", "expected"),
+    ("made", "sizes", "expected"),
     [
-        (helper.make_node("Conv", ["x", "w"], ["y"], pads=[1] * 4), {"x": [2, 3, 8, 8], "w": [5, 3, 3, 3]}, 2 * 5 * 64 * 27),
-        (helper.make_node("Conv", ["x", "w"], ["y"], group=4), {"x": [1, 4, 8, 8], "w": [4, 1, 3, 3]}, 4 * 36 * 9),
-        (helper.make_node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2]), {"x": [1, 3, 8, 8], "w": [3, 5, 2, 2]}, 3 * 64 * 20),
-        (helper.make_node("Gemm", ["x", "w"], ["y"], transA=1), {"x": [7, 4], "w": [7, 5]}, 4 * 5 * 7),
-        (helper.make_node("MatMul", ["x", "w"], ["y"]), {"x": [2, 6, 4], "w": [4, 5]}, 2 * 6 * 5 * 4),
-        (helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=4),
-         {"x": [3, 2, 5], "w": [1, 16, 5], "r": [1, 16, 4]}, 3 * 2 * 16 * 9),
-        (helper.make_node("Einsum", ["x", "w"], ["y"], equation="bik,bkj->bij"), {"x": [2, 3, 4], "w": [2, 4, 5]}, 120),
-        (helper.make_node("Relu", ["x"], ["y"]), {"x": [3, 4]}, 0),
+        (node("Conv", pads=[1] * 4), {"x": [2, 3, 8, 8], "w": [5, 3, 3, 3]}, 2 * 5 * 64 * 27),
+        (node("Conv", group=4), {"x": [1, 4, 8, 8], "w": [4, 1, 3, 3]}, 4 * 36 * 9),
+        (node("ConvTranspose", strides=[2, 2]), {"x": [1, 3, 8, 8], "w": [3, 5, 2, 2]}, 3 * 64 * 20),
+        (node("Gemm", transA=1), {"x": [7, 4], "w": [7, 5]}, 4 * 5 * 7),
+        (node("MatMul"), {"x": [2, 6, 4], "w": [4, 5]}, 2 * 6 * 5 * 4),
+        (node("LSTM", hidden_size=4), {"x": [3, 2, 5], "w": [1, 16, 5], "r": [1, 16, 4]}, 3 * 2 * 16 * 9),
+        (node("Einsum", equation="bik,bkj->bij"), {"x": [2, 3, 4], "w": [2, 4, 5]}, 120),
+        (node("Relu"), {"x": [3, 4]}, 0),
     ],
-)  # fmt: skip
-def test_macs_of_each_operator(node: onnx.NodeProto, sizes: dict[str, list[int]], expected: int) -> None:
-    model, known = one(node, **sizes)
+)
+def test_macs_of_each_operator(made: onnx.NodeProto, sizes: dict[str, list[int]], expected: int) -> None:
+    model, known = one(made, **sizes)
     assert macs.count(model.graph.node, known) == expected
 
 
 def test_macs_of_attention() -> None:
-    node = helper.make_node("Attention", ["q", "k", "v"], ["y"])
-    model, known = one(node, 23, q=[1, 4, 6, 8], k=[1, 4, 9, 8], v=[1, 4, 9, 5])
+    model, known = one(
+        helper.make_node("Attention", ["q", "k", "v"], ["y"]),
+        23,
+        q=[1, 4, 6, 8],
+        k=[1, 4, 9, 8],
+        v=[1, 4, 9, 5],
+    )
     assert macs.count(model.graph.node, known) == 4 * 6 * 9 * (8 + 5)
 
 

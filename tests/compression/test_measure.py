@@ -54,7 +54,7 @@ def test_a_disturbed_model_is_seen_in_every_number(normalise: Normalise, pack: P
     assert result.compressed.sqnr_db is not None
     assert 5 < result.compressed.sqnr_db < 40
     assert 0 < (result.compressed.agreement or 0) <= 1
-    assert [layer.tensor for layer in result.layers][0] == "stem.conv"
+    assert result.layers[0].tensor == "stem.conv"
     assert all(5 < layer.sqnr_db < 60 for layer in result.layers)
 
 

@@ -121,7 +121,9 @@ def test_input_is_untouched_and_bytes_repeat(technique: str, network: str) -> No
 def test_inputs_and_outputs_are_the_same(technique: str, network: str) -> None:
     before, after = Model.open(files(network)[0]), Model.open(result(technique, network))
     assert (after.inputs, after.outputs) == (before.inputs, before.outputs)
-    assert {prop.key for prop in before.proto.metadata_props} <= {prop.key for prop in after.proto.metadata_props}
+    assert {prop.key for prop in before.proto.metadata_props} <= {
+        prop.key for prop in after.proto.metadata_props
+    }
     assert REGISTRY[technique].adds <= after.inspect().traits
 
 
@@ -141,7 +143,8 @@ def test_outputs_stay_near(technique: str, network: str) -> None:
     split = Dataset.open(data).splits["test"]
     inputs = Model.open(path).inputs
     reference, outputs = (
-        next(runtime.run_split(runtime.session(one), split, inputs)) for one in (path, result(technique, network))
+        next(runtime.run_split(runtime.session(one), split, inputs))
+        for one in (path, result(technique, network))
     )
     for name, expected in reference.items():
         assert outputs[name].shape == expected.shape
@@ -157,7 +160,9 @@ def test_promise_to_be_smaller_is_kept_where_it_applies(technique: str) -> None:
         pytest.skip("promises nothing of the kind")
     made = {network: applied(technique, network) for network in networks()}
     ratios = [
-        files(network)[0].stat().st_size / path.stat().st_size for network, path in made.items() if isinstance(path, Path)
+        files(network)[0].stat().st_size / path.stat().st_size
+        for network, path in made.items()
+        if isinstance(path, Path)
     ]
     assert max(ratios) > 1.3
 
