@@ -10,7 +10,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
@@ -57,6 +56,10 @@ _TAGS = [
     {"name": "artifacts", "description": "Bytes out"},
     {"name": "service", "description": "The service itself"},
 ]
+_RESOURCES = (
+    *(jobs, steps, events, reports, artifacts, uploads, models, datasets, techniques, workers, capabilities),
+    *(health, metrics, docs),
+)
 
 
 def create_app(settings: Settings | None = None, services: Services | None = None) -> FastAPI:
@@ -73,7 +76,6 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         openapi_url=None,
         lifespan=_lifespan,
         redirect_slashes=False,
-        generate_unique_id_function=_operation_id,
         middleware=[
             Middleware(Observe),
             Middleware(Access, keys=services.keys),
@@ -94,21 +96,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
 
 
 def _routes(app: FastAPI) -> None:
-    resources = (
-        uploads,
-        models,
-        datasets,
-        techniques,
-        jobs,
-        steps,
-        events,
-        reports,
-        artifacts,
-        workers,
-        capabilities,
-    )
-    for resource in (*resources, health, metrics, docs):
-        app.include_router(resource.router)
+    for resource in _RESOURCES:
+        app.router.routes += resource.router.routes
     app.mount("/static", StaticFiles(directory=docs.STATIC), name="static")
     made: dict[str, Any] = {}
 
@@ -128,10 +117,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with suppress(asyncio.CancelledError):
         await listening
     app.state.services.close()
-
-
-def _operation_id(route: APIRoute) -> str:
-    return route.name
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -2,7 +2,7 @@ import base64
 from typing import cast
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import (
     FileResponse,
     MalformedRangeHeader,
@@ -16,12 +16,13 @@ from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
 from app.api.problems import Refusal
+from app.api.routing import resource
 from app.bootstrap import Services
 from app.domain.errors import BlobMissing
 from app.domain.records import Artifact
 from compression.errors import CompressionError, ErrorKind
 
-router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
+router = resource("/v1/artifacts", "artifacts")
 
 
 class _File(FileResponse):

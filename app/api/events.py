@@ -4,7 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request
+from fastapi import Depends, Header, Query, Request
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -13,10 +13,11 @@ from app.adapters.notify import Listener
 from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
+from app.api.routing import resource
 from app.domain.records import Event
 from app.services.jobs import JobService
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["jobs"])
+router = resource("/v1/jobs/{job_id}/events", "jobs")
 STREAM = "text/event-stream"
 _HEARTBEAT = 15.0
 _LOOK_EVERY = 2.0

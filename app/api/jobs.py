@@ -1,7 +1,7 @@
 import functools
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from app.api import examples, render, schemas
@@ -10,12 +10,13 @@ from app.api.documents import answers, json_body
 from app.api.once import Guard
 from app.api.paging import Paged
 from app.api.requests import JobRequest, parsed
+from app.api.routing import resource
 from app.api.waiting import Wait, look_until
 from app.domain.records import Job
 from app.domain.states import JobState
 from app.services.jobs import Filter
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = resource("/v1/jobs", "jobs")
 
 
 @router.post(

@@ -3,16 +3,16 @@ from functools import cache
 from inspect import cleandoc
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 import compression.techniques  # noqa: F401  loading the folder fills the registry
 from app.api import examples, render, schemas
 from app.api.documents import answers
+from app.api.routing import resource
 from app.domain.errors import NotFound
 from compression.technique import REGISTRY, Technique
 
-router = APIRouter(prefix="/v1/techniques", tags=["techniques"])
+router = resource("/v1/techniques", "techniques")
 
 
 @router.get(

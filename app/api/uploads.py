@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Header, Request
+from fastapi import Header, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -14,11 +14,12 @@ from app.api.context import Project, Wired
 from app.api.documents import answers, json_body, raw_body
 from app.api.once import Guard
 from app.api.requests import UploadRequest, parsed
+from app.api.routing import resource
 from app.services.uploads import Receiving
 from compression.errors import CompressionError
 
 T = TypeVar("T")
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = resource("/v1/uploads", "uploads")
 _BATCH = 4 << 20
 _writers = ThreadPoolExecutor(4, "upload")
 

@@ -26,6 +26,7 @@ from compression.errors import ErrorKind
 
 log = structlog.get_logger()
 _DAY_MS = 24 * 3600 * 1000
+_BLOB_SECONDS = 24 * 3600.0
 _CACHE_MS = 30 * _DAY_MS
 _MESSAGE_MS = 30_000
 _COLLECT_SECONDS = 600
@@ -99,14 +100,14 @@ class Sweep:
         except IntegrityError:
             log.info("sweep.orphan_in_use")  # named meanwhile; the next sweep looks again
             return
-        for found in self._store.old(_DAY_MS / 1000):
+        for found in self._store.old(_BLOB_SECONDS):
             with self._database.read() as connection:
                 known = connection.execute(
                     select(blobs.c.sha256).where(blobs.c.sha256 == found.sha256).limit(1)
                 )
                 orphan = known.one_or_none() is None
             if orphan:
-                self._store.delete(found.sha256, older_than=_DAY_MS / 1000)
+                self._store.delete(found.sha256, older_than=_BLOB_SECONDS)
 
     def _expired_jobs(self) -> None:
         expired = jobs.c.lease_until < now()

@@ -30,7 +30,12 @@ def test_pages(api: Api) -> None:
     assert page == {
         "data": [
             {"id": 1, "type": "job.created", "timestamp": page["data"][0]["timestamp"], "data": {}},
-            {"id": 2, "type": "job.started", "timestamp": page["data"][1]["timestamp"], "data": {"worker": "worker"}},
+            {
+                "id": 2,
+                "type": "job.started",
+                "timestamp": page["data"][1]["timestamp"],
+                "data": {"worker": "worker"},
+            },
         ],
         "has_more": True,
         "next_cursor": "2",
