@@ -136,7 +136,7 @@ class Sandbox:
         finally:
             if supervision.log:
                 text = supervision.log.decode(errors="replace")
-                _log.info("child wrote", operation=request.operation.operation, text=text)
+                _log.warning("child wrote", operation=request.operation.operation, text=text)
 
     def examine(self, directory: Path) -> Isolation:
         """The self-test: tries what is forbidden and keeps the strictest confinement that works."""
