@@ -1,6 +1,7 @@
 """Which nodes are worth quantizing: measured gains against the cost of crossing between floats and integers."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -13,60 +14,75 @@ from compression.runtime import Array
 
 LEAST_GAIN = 1.1
 """Integers must be so many times faster than floats with integer weights: the noise they add has to pay."""
+CLEAR_GAIN = 1.5
+"""Where all layers together gain so much over the original, only a split of which as much is expected is tried."""
 TOO_SHORT = 100e-6
 """Seconds. Of a model that runs no longer than this no layer's time can be told from noise: none is excluded."""
 CROSSING = 0.25e-9
 """Seconds an element costs to round or restore, where the profile holds no such kernel."""
+SECONDS = 0.4
+"""Of measuring a pair of models."""
 Feeds = Mapping[str, Array]
 Write = Callable[[Collection[str]], onnx.ModelProto]
 
 
-def fastest(
-    original: onnx.ModelProto,
-    prepared: onnx.ModelProto,
-    nodes: set[str],
-    write: Write,
-    feeds: Feeds,
-    scratch: Path,
-) -> tuple[frozenset[str], dict[str, float]]:
-    """The nodes to quantize, with the milliseconds of a run of each candidate: the original, all of `nodes`, those of
-    the cheapest split, and none (integer weights only).
+@dataclass(frozen=True)
+class Bench:
+    """Models under measurement: as uploaded, made ready, and a writer of quantized ones; with one sample to run."""
+
+    original: onnx.ModelProto
+    prepared: onnx.ModelProto
+    write: Write
+    feeds: Feeds
+    scratch: Path
+
+    def speed(self, nodes: Collection[str]) -> float:
+        """Time of the original / time with these nodes quantized, run in turns."""
+        before, after = profile.paired_seconds(self.original, self.write(nodes), self.feeds, SECONDS)
+        return before / after
+
+
+def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[str, float]]:
+    """The nodes to quantize, and the measured speed against the original of each candidate: all of `nodes`, the
+    cheapest split by the profiles, and none (integer weights only).
     """
-    everything = frozenset(nodes)
-    full = write(everything)
-    floats = profile.node_seconds(prepared, feeds, scratch)
+    floats = profile.node_seconds(bench.prepared, bench.feeds, bench.scratch)
     if sum(floats.values()) < TOO_SHORT:
-        return everything, {}
-    integers = profile.node_seconds(full, feeds, scratch)
-    split = frozenset(_split(prepared, everything, floats, integers, feeds))
-    candidates = {"all": everything, "split": split, "none": frozenset[str]()}
-    models = [original, full, write(split), write(())]
-    times = profile.interleaved_seconds(models, feeds, budget=1.0)
-    measured = dict(zip(("original", *candidates), times, strict=True))
-    best = min(candidates, key=lambda name: measured[name] * (LEAST_GAIN if name != "none" else 1.0))
-    return candidates[best], {name: round(1e3 * seconds, 3) for name, seconds in measured.items()}
+        return nodes, {}
+    integers = profile.node_seconds(bench.write(nodes), bench.feeds, bench.scratch)
+    split, share = _split(bench, nodes, floats, integers)
+    candidates = {"all": nodes, "split": split, "none": frozenset[str]()}
+    speeds = {"all": bench.speed(nodes)}
+    if speeds["all"] < CLEAR_GAIN:
+        speeds["none"] = bench.speed(())
+    if split and share * LEAST_GAIN < 1:
+        speeds["split"] = bench.speed(split)
+    best = max(speeds, key=lambda name: speeds[name] * (LEAST_GAIN if name == "none" else 1.0))
+    return candidates[best], {name: round(speed, 3) for name, speed in speeds.items()}
 
 
 def _split(
-    prepared: onnx.ModelProto,
-    nodes: frozenset[str],
-    floats: Mapping[str, float],
-    integers: Mapping[str, float],
-    feeds: Feeds,
-) -> set[str]:
-    """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each edge."""
-    graph = prepared.graph
-    known = shapes.infer(prepared, {name: value.shape for name, value in feeds.items()})
+    bench: Bench, nodes: frozenset[str], floats: Mapping[str, float], integers: Mapping[str, float]
+) -> tuple[frozenset[str], float]:
+    """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each edge; and
+    its expected share of the time of quantizing all or none, whichever is less.
+    """
+    graph = bench.prepared.graph
+    known = shapes.infer(bench.prepared, {name: value.shape for name, value in bench.feeds.items()})
     per_element = _crossing_seconds(integers, known)
-    as_integer = {
-        node.name: integers.get(node.name, 0.0) if node.name in nodes else 1.0 for node in graph.node
-    }
     as_float = {node.name: floats.get(node.name, 0.0) for node in graph.node}
+    as_integer = {name: integers.get(name, 0.0) if name in nodes else 1.0 for name in as_float}
     borders = [
         (start, end, per_element * known[tensor].elements if tensor in known else 0.0)
         for start, tensor, end in _edges(graph)
     ]
-    return cheapest_split(as_integer, as_float, borders) & nodes
+
+    def cost(chosen: Collection[str]) -> float:
+        crossed = sum(price for start, end, price in borders if (start in chosen) != (end in chosen))
+        return crossed + sum((as_integer if name in chosen else as_float)[name] for name in as_float)
+
+    split = frozenset(cheapest_split(as_integer, as_float, borders) & nodes)
+    return split, cost(split) / max(min(cost(nodes), cost(())), 1e-9)
 
 
 def _edges(graph: onnx.GraphProto) -> Iterator[tuple[str, str, str]]:

@@ -14,6 +14,7 @@ from compression import runtime
 from compression.graph.index import Index
 
 RUNS = 12
+FEWEST = 9
 CONVERSIONS = ("_QuantizeLinear", "_DequantizeLinear")
 SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
 
@@ -48,16 +49,16 @@ def _by_node(events: Sequence[Mapping[str, object]], model: onnx.ModelProto) -> 
     return {name: median(durations) for name, durations in spent.items()}
 
 
-def interleaved_seconds(
-    models: Sequence[onnx.ModelProto], feeds: Mapping[str, runtime.Array], budget: float
-) -> list[float]:
-    """Median time of one run of each model on one thread, taken in turns for about `budget` seconds."""
-    sessions = [runtime.session(model) for model in models]
-    taken: list[list[float]] = [[] for _ in models]
+def paired_seconds(
+    first: onnx.ModelProto, second: onnx.ModelProto, feeds: Mapping[str, runtime.Array], budget: float
+) -> tuple[float, float]:
+    """Median time of one run of either model on one thread, taken in turns for about `budget` seconds."""
+    sessions = runtime.session(first), runtime.session(second)
+    taken: tuple[list[float], list[float]] = ([], [])
     end = time.perf_counter() + budget
-    while time.perf_counter() < end or len(taken[0]) < 5:
+    while time.perf_counter() < end or len(taken[0]) < FEWEST:
         for session, times in zip(sessions, taken, strict=True):
             start = time.perf_counter()
             runtime.run(session, feeds)
             times.append(time.perf_counter() - start)
-    return [median(times) for times in taken]
+    return median(taken[0]), median(taken[1])

@@ -16,6 +16,7 @@ from compression.graph import (
     calibration,
     equalization,
     exclusion,
+    order,
     qdq,
     storage,
     tensors,
@@ -82,8 +83,8 @@ def quantize(
     if options.keep == "auto":
         using.report(0.7, "measuring what pays")
         feeds = next(using.split.batches(tensors.inputs(model.graph), 1))
-        quantized, times = exclusion.fastest(model, prepared, nodes, write, feeds, using.scratch)
-        details["milliseconds"] = times
+        bench = exclusion.Bench(model, prepared, write, feeds, using.scratch)
+        quantized, details["speeds"] = exclusion.choose(bench, quantized)
     using.report(0.9, "writing")
     return write(quantized), details | _lists(prepared.graph, nodes, quantized)
 
@@ -101,6 +102,7 @@ class _Writer:
         written = qdq.write(self.prepared, nodes, self.ranges, self.roundings, self.scheme)
         storage.store(written.graph, self.roundings)
         written.graph.ClearField("value_info")
+        order.sort(written.graph)
         return written
 
 
@@ -146,6 +148,8 @@ def _chosen(graph: onnx.GraphProto, options: Options) -> set[str]:
 
 def _equalize(prepared: onnx.ModelProto, nodes: set[str], using: Resources) -> list[str]:
     names = equalization.tensors(prepared.graph)
+    if not names:
+        return []
     seen = _observe(prepared, names, PROBE, using)
     bounds = {name: one.bound for name, one in seen.items() if one.bound is not None}
     return equalization.equalize(prepared.graph, bounds, nodes)
@@ -154,7 +158,8 @@ def _equalize(prepared: onnx.ModelProto, nodes: set[str], using: Resources) -> l
 def _observe(
     model: onnx.ModelProto, names: list[str], samples: int, using: Resources
 ) -> dict[str, Statistics]:
-    return calibration.calibrate(model, names, using.split, samples, using.threads)
+    machine = calibration.Machine(using.scratch, using.threads)
+    return calibration.calibrate(model, names, using.split, samples, machine)
 
 
 def _range(seen: Statistics, options: Options) -> tuple[Method, Range]:
