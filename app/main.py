@@ -1,4 +1,6 @@
-"""The web application: `create_app(settings)`, or `app.main:app` for a server that is told by the environment."""
+"""The web application: `create_app(settings)`, or `app.main:app` for a server that is told by the
+environment.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,7 +10,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
@@ -43,8 +44,9 @@ from compression.errors import CompressionError
 
 _DESCRIPTION = """Makes trained neural networks smaller and faster, and proves it.
 
-The main job: announce an upload (`POST /v1/uploads`) and `PUT` its bytes — or send a small file by the form —, register it as a model
-and another as a data set, `POST /v1/jobs` with their ids, follow the job, and download its artifact and report."""
+The main job: announce an upload (`POST /v1/uploads`) and `PUT` its bytes, or send a small file by the form;
+register one file as a model and another as a data set; `POST /v1/jobs` with their ids; follow the job; download
+its artifact and report."""
 _TAGS = [
     {"name": "uploads", "description": "Bytes in"},
     {"name": "models", "description": "What is compressed"},
@@ -54,6 +56,10 @@ _TAGS = [
     {"name": "artifacts", "description": "Bytes out"},
     {"name": "service", "description": "The service itself"},
 ]
+_RESOURCES = (
+    *(jobs, steps, events, reports, artifacts, uploads, models, datasets, techniques, workers, capabilities),
+    *(health, metrics, docs),
+)
 
 
 def create_app(settings: Settings | None = None, services: Services | None = None) -> FastAPI:
@@ -70,7 +76,6 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
         openapi_url=None,
         lifespan=_lifespan,
         redirect_slashes=False,
-        generate_unique_id_function=_operation_id,
         middleware=[
             Middleware(Observe),
             Middleware(Access, keys=services.keys),
@@ -91,21 +96,8 @@ def create_app(settings: Settings | None = None, services: Services | None = Non
 
 
 def _routes(app: FastAPI) -> None:
-    resources = (
-        uploads,
-        models,
-        datasets,
-        techniques,
-        jobs,
-        steps,
-        events,
-        reports,
-        artifacts,
-        workers,
-        capabilities,
-    )
-    for resource in (*resources, health, metrics, docs):
-        app.include_router(resource.router)
+    for resource in _RESOURCES:
+        app.router.routes += resource.router.routes
     app.mount("/static", StaticFiles(directory=docs.STATIC), name="static")
     made: dict[str, Any] = {}
 
@@ -125,10 +117,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     with suppress(asyncio.CancelledError):
         await listening
     app.state.services.close()
-
-
-def _operation_id(route: APIRoute) -> str:
-    return route.name
 
 
 def __getattr__(name: str) -> FastAPI:

@@ -1,5 +1,6 @@
 """Dataset: a normalised `.npz` whose arrays are mapped into memory, never read as a whole."""
 
+import mmap
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,11 +53,23 @@ class Split:
         return fit.batch_size(inputs, shapes, wanted)
 
     def batches(self, inputs: Sequence[TensorSpec], size: int) -> Iterator[dict[str, Array]]:
-        """Feeds in the order of the data set, `size` samples each (fewer where the model fixes it); the last is short."""
+        """Feeds in the order of the data set, `size` samples each (fewer where the model fixes it); the last
+        is short.
+        """
         feeds = self.feeds(inputs)
         size = self.batch_size(inputs, size)
         for start in range(0, self.n, size):
             yield {spec.name: _slice(feeds[spec.name], spec, start, size) for spec in inputs}
+            for array in feeds.values():
+                _forget(array)
+
+
+def _forget(array: Array) -> None:
+    """Takes the pages read so far out of this process: a pass over the data needs no memory that grows with
+    it.
+    """
+    if isinstance(array.base, mmap.mmap):
+        array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def _slice(array: Array, spec: TensorSpec, start: int, size: int) -> Array:

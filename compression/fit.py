@@ -10,8 +10,10 @@ from compression.inspection import ArraySpec, DatasetInspection, ModelInspection
 LABELS = ("label", "labels")
 Shape = Sequence[int]
 
-_EXACT = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
-"""Bits of significand: an integer of at most so many bits is kept exactly."""
+_EXACT = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 64}
+"""Integers of at most so many bits are taken: those a float holds exactly, and int64 as float64, as numpy
+does.
+"""
 
 
 def assign(inputs: Sequence[TensorSpec], arrays: Iterable[str]) -> dict[str, str]:
@@ -24,7 +26,9 @@ def assign(inputs: Sequence[TensorSpec], arrays: Iterable[str]) -> dict[str, str
 
 
 def layout(wanted: TensorSpec, shape: Shape) -> Literal["batched", "single"] | None:
-    """`batched`: both first axes count samples. `single`: the input has no batch axis and takes one sample a run."""
+    """`batched`: both first axes count samples. `single`: the input has no batch axis and takes one sample a
+    run.
+    """
     if wanted.shape and _agrees(wanted.shape[1:], shape[1:]):
         return "batched"
     return "single" if _agrees(wanted.shape, shape[1:]) else None
@@ -37,7 +41,9 @@ def _agrees(wanted: Sequence[int | str | None], given: Shape) -> bool:
 
 
 def batch_size(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape], wanted: int) -> int:
-    """How many samples one run takes: the model's fixed batch, 1 for an input without a batch axis, else `wanted`."""
+    """How many samples one run takes: the model's fixed batch, 1 for an input without a batch axis, else
+    `wanted`.
+    """
     sizes = []
     for spec in inputs:
         if layout(spec, shapes[spec.name]) == "single":
@@ -48,8 +54,10 @@ def batch_size(inputs: Sequence[TensorSpec], shapes: Mapping[str, Shape], wanted
 
 
 def castable(have: str, want: str) -> bool:
-    """Whether values survive: a wider type of the same kind, integers a float holds exactly, and float64 -> float32."""
-    if have == want or have == "bool":
+    """Whether values survive: a wider type of the same kind, integers a float holds exactly, and float64 ->
+    float32.
+    """
+    if have in {want, "bool"}:
         return want != "string"
     have_kind, have_bits = _kind(have)
     want_kind, want_bits = _kind(want)
@@ -68,7 +76,9 @@ def _kind(dtype: str) -> tuple[str, int]:
 
 
 def misfits(model: ModelInspection, data: DatasetInspection) -> list[FieldError]:
-    """Every input that some split cannot feed: which one, what it wants, and what it got. Empty if all fits."""
+    """Every input that some split cannot feed: which one, what it wants, and what it got. Empty if
+    all fits.
+    """
     reasons: list[str] = []
     for split in data.splits:
         arrays = {array.name: array for array in data.arrays if array.split == split}
@@ -89,7 +99,8 @@ def _misfit(spec: TensorSpec, arrays: Mapping[str, ArraySpec], name: str | None)
         return f"{wants}, the data set has {have or 'no array'}"
     array = arrays[name]
     if layout(spec, array.shape) is None:
-        return f"{wants}, array {name!r} is {array.dtype} {_written(array.shape)} (its first axis counts samples)"
+        got = f"array {name!r} is {array.dtype} {_written(array.shape)}"
+        return f"{wants}, {got} (its first axis counts samples)"
     if not castable(array.dtype, spec.dtype):
         return (
             f"{wants}, array {name!r} is {array.dtype}, which would lose values; convert it to {spec.dtype}"

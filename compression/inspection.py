@@ -1,4 +1,6 @@
-"""What is known of a model and of a data set without opening them again. Plain JSON: the service stores and serves it."""
+"""What is known of a model and of a data set without opening them again. Plain JSON: the service stores and
+serves it.
+"""
 
 from enum import StrEnum
 

@@ -36,7 +36,9 @@ class Measurement(BaseModel):
     params: int
     nonzero_params: int
     macs: int | None = Field(description="multiply-accumulates of one sample")
-    peak_activation_bytes: int | None = Field(description="largest sum of live tensors of one sample, in graph order")
+    peak_activation_bytes: int | None = Field(
+        description="largest sum of live tensors of one sample, in graph order"
+    )
     latency_ms: Latency | None = None
     metric: Metric | None = None
     agreement: float | None = Field(default=None, description="share of samples decided as by the original")
@@ -64,6 +66,8 @@ class Measurements(BaseModel):
     model_config = _FROZEN
     original: Measurement
     compressed: Measurement
-    ratios: dict[str, Ratio] = Field(description="original / compressed: bytes, bytes_zstd, params, macs, latency, …")
+    ratios: dict[str, Ratio] = Field(
+        description="original / compressed: bytes, bytes_zstd, params, macs, latency, …"
+    )
     layers: tuple[LayerError, ...] = ()
     warnings: tuple[str, ...] = ()

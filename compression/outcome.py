@@ -35,8 +35,9 @@ def _broken(recipe: Recipe, measured: Measurements) -> list[str]:
     if Promise.SMALLER in recipe.promises and size.value <= 1:
         reasons.append(f"not smaller: {measured.compressed.bytes} bytes against {measured.original.bytes}")
     speed = measured.ratios.get("latency")
-    if Promise.FASTER in recipe.promises and speed is not None and speed.ci95 is not None and speed.ci95[0] <= 1:
-        low, high = speed.ci95
+    interval = speed.ci95 if speed is not None and Promise.FASTER in recipe.promises else None
+    if speed is not None and interval is not None and interval[0] <= 1:
+        low, high = interval
         reasons.append(f"not proven faster here: {speed.value:.2f}x, 95 % interval {low:.2f}-{high:.2f}")
     return reasons
 

@@ -24,10 +24,16 @@ class Recipe(BaseModel):
 
     steps: tuple[Step, ...] = Field(min_length=1, max_length=16)
     max_metric_drop: float = Field(
-        default=0.01, ge=0, le=1, description="largest loss of the task metric (0.01 = one point) that still counts as met"
+        default=0.01,
+        ge=0,
+        le=1,
+        description="largest loss of the task metric (0.01 = one point) that still counts as met",
     )
     min_agreement: float = Field(
-        default=0.9, ge=0, le=1, description="without labels: smallest share of samples decided as by the original"
+        default=0.9,
+        ge=0,
+        le=1,
+        description="without labels: smallest share of samples decided as by the original",
     )
 
     @property
@@ -35,11 +41,14 @@ class Recipe(BaseModel):
         return frozenset().union(*(step.promises for step in self.steps))
 
     def check(self, model: ModelInspection, data: DatasetInspection | None) -> list[FieldError]:
-        """Every reason why these steps cannot run, in this order, on such a model and data; empty if they can."""
+        """Every reason why these steps cannot run, in this order, on such a model and data; empty if they
+        can.
+        """
         errors: list[FieldError] = []
         for index, step in enumerate(self.steps):
             reasons = [step.check(model), *(_unmet(need, data) for need in sorted(step.needs))]
-            errors += [FieldError(f"/recipe/steps/{index}", f"{step.technique}: {why}") for why in reasons if why]
+            at = f"/recipe/steps/{index}"
+            errors += [FieldError(at, f"{step.technique}: {why}") for why in reasons if why]
             model = model.model_copy(update={"traits": model.traits | step.adds})
         return errors
 

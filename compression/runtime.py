@@ -72,7 +72,6 @@ def session(
     *,
     threads: int = 1,
     optimise: bool = True,
-    deterministic: bool = True,
     profile: Path | None = None,
 ) -> ort.InferenceSession:
     """On CPU, without spinning threads and without telemetry; `profile` starts the name of a file of timings.
@@ -83,7 +82,7 @@ def session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    options.use_deterministic_compute = deterministic
+    options.use_deterministic_compute = True
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL

@@ -14,7 +14,9 @@ from compression.model import Model
 
 _RANDOM = 32
 _AXES = ((64, 16), (1, 1), (224, 512))
-"""Sizes tried in turn for dynamic axes beyond the first: of inputs of rank 4 and more (images), and of others."""
+"""Sizes tried in turn for dynamic axes beyond the first: of inputs of rank 4 and more (images), and of
+others.
+"""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def first(split: Split, inputs: Sequence[TensorSpec], count: int) -> Iterator[di
 
 
 def difference(one: Model, other: Model, split: Split, count: int = 8) -> float:
-    """Largest difference between outputs over the first samples, relative to an output's largest value or, if that is below 1, to 1.
+    """Largest difference between outputs over the first samples, relative to an output's largest value or, if
+    that is below 1, to 1.
 
     Infinite where a shape differs or only one is finite.
 

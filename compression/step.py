@@ -28,7 +28,7 @@ class _Quiet:
     def __call__(self, _fraction: float, _message: str) -> None: ...
 
 
-def apply_step(
+def apply_step(  # noqa: PLR0913  all that crosses into a sandbox, by name
     step: Mapping[str, Any],
     model: Path,
     data: Path | None,

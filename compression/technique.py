@@ -54,8 +54,10 @@ class Applied(NamedTuple):
 class Technique(BaseModel):
     """Subclasses declare `technique: Literal["name"] = "name"`, their parameters as fields, and `apply`.
 
-    The docstring is the public documentation. A technique never changes the model it is given, keeps names, types
-    and shapes of inputs and outputs, and returns the same bytes for the same model, data, parameters and seed.
+    The docstring is the public documentation. A technique never changes the model it is given, keeps names,
+    types
+    and shapes of inputs and outputs, and returns the same bytes for the same model, data, parameters and
+    seed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -128,7 +128,7 @@ def strip(message: Any) -> None:
 
 def global_average(x: Any, *_: Any, **__: Any) -> Any:
     """Translate the network's mean over height and width, which the exporter would make a ReduceMean."""
-    return op.Squeeze(op.GlobalAveragePool(x), op.Constant(value_ints=[2, 3]))
+    return op.Squeeze(op.GlobalAveragePool(x), op.Constant(value_ints=[2, 3]))  # type: ignore[arg-type]
 
 
 def export(model: nn.Module, path: Path) -> None:

@@ -1,5 +1,5 @@
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -7,10 +7,13 @@ from uuid import uuid4
 import pytest
 import redis
 
+from app.bootstrap import Services, bootstrap
 from app.migration import migrate
 from app.settings import Settings
 from app.valkey import Valkey
 from tests import servers
+
+NewSettings = Callable[[str, Path, str], Settings]
 
 
 @pytest.fixture(scope="session")
@@ -52,49 +55,69 @@ def valkey_url(valkey_server: Valkey) -> str:
 @pytest.fixture
 def postgres_url(postgres_server: servers.Postgres) -> Iterator[str]:
     """Of a migrated database of the test's own."""
-    name = f"test_{uuid4().hex}"
-    postgres_server.run(f"CREATE DATABASE {name} TEMPLATE template")
+    name = _database(postgres_server)
     yield postgres_server.url(name)
     postgres_server.run(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
-    """Of a migrated database of the test's own."""
-    (tmp_path / "data").mkdir()
-    shutil.copy(sqlite_template, tmp_path / "data" / "pare.db")
-    return f"sqlite:///{tmp_path}/data/pare.db"
+def s3(s3_server: servers.S3) -> dict[str, Any]:
+    """Settings of a bucket of the test's own."""
+    return _bucket(s3_server)
+
+
+@pytest.fixture(scope="session")
+def new_settings(request: pytest.FixtureRequest) -> NewSettings:
+    """Of a service of its own: kind, data directory, Redis. `embedded`: SQLite with local blobs; `full`:
+    PostgreSQL with S3."""
+
+    def make(kind: str, data_dir: Path, redis_url: str) -> Settings:
+        data_dir.mkdir()
+        if kind == "embedded":
+            shutil.copy(request.getfixturevalue("sqlite_template"), data_dir / "pare.db")
+            own = {"database_url": f"sqlite:///{data_dir}/pare.db"}
+        else:
+            server = request.getfixturevalue("postgres_server")
+            own = {
+                "database_url": server.url(_database(server)),
+                **_bucket(request.getfixturevalue("s3_server")),
+            }
+        return Settings(
+            data_dir=data_dir, redis_url=redis_url, disk_floor_bytes=0, disk_floor_fraction=0, **own
+        )
+
+    return make
+
+
+@pytest.fixture(params=["embedded", "full"])
+def settings(
+    request: pytest.FixtureRequest, tmp_path: Path, valkey_url: str, new_settings: NewSettings
+) -> Settings:
+    """Both ways to run the same code."""
+    return new_settings(request.param, tmp_path / "data", valkey_url)
 
 
 @pytest.fixture
-def s3(s3_server: servers.S3) -> dict[str, Any]:
-    """Settings of a bucket of the test's own."""
+def services(settings: Settings) -> Iterator[Services]:
+    made = bootstrap(settings)
+    yield made
+    made.close()
+
+
+def _database(server: servers.Postgres) -> str:
+    name = f"test_{uuid4().hex}"
+    server.run(f"CREATE DATABASE {name} TEMPLATE template")
+    return name
+
+
+def _bucket(server: servers.S3) -> dict[str, Any]:
     bucket = f"test-{uuid4().hex}"
-    client = servers.s3_client(s3_server)
+    client = servers.s3_client(server)
     client.create_bucket(Bucket=bucket)
     client.close()
     return {
         "blobs_url": f"s3://{bucket}",
-        "s3_endpoint_url": s3_server.endpoint,
-        "s3_access_key": s3_server.access_key,
-        "s3_secret_key": s3_server.secret_key,
+        "s3_endpoint_url": server.endpoint,
+        "s3_access_key": server.access_key,
+        "s3_secret_key": server.secret_key,
     }
-
-
-@pytest.fixture(params=["embedded", "full"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path, valkey_url: str) -> Settings:
-    """Both ways to run the same code: SQLite with local blobs, and PostgreSQL with S3."""
-    if request.param == "embedded":
-        own = {"database_url": request.getfixturevalue("sqlite_url")}
-    else:
-        own = {"database_url": request.getfixturevalue("postgres_url"), **request.getfixturevalue("s3")}
-    return Settings(data_dir=tmp_path / "data", redis_url=valkey_url, disk_floor_bytes=0, **own)
-
-
-@pytest.fixture
-def services(settings: Settings) -> Iterator[Any]:
-    from app.bootstrap import bootstrap  # noqa: PLC0415
-
-    made = bootstrap(settings)
-    yield made
-    made.close()

@@ -87,6 +87,9 @@ class Service:
         answer = self.client.get(f"/v1/jobs/{job['id']}/events", params={"limit": 100})
         return list(answer.raise_for_status().json()["data"])
 
+    def steps(self, job: Json) -> list[Json]:
+        return list(self.client.get(f"/v1/jobs/{job['id']}/steps").raise_for_status().json()["data"])
+
     def download(self, job: Json) -> bytes:
         artifact = next(a for a in job["artifacts"] if a["format"] == "onnx")
         content = (

@@ -2,6 +2,13 @@
 
 import sys
 
+import structlog
+
+from compression.errors import CompressionError
 from workers.main import main
 
-sys.exit(main())
+try:
+    sys.exit(main())
+except CompressionError as refusal:
+    structlog.get_logger().error("the worker does not start", reason=str(refusal))
+    sys.exit(1)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,6 +25,9 @@ def confine(request: Request, parent: int, filters: bytes) -> None:
     Errors: OSError; a child that cannot be confined must not run.
     """
     _limit(request)
+    signal.signal(
+        signal.SIGXFSZ, signal.SIG_DFL
+    )  # too large a file ends the child: no library may explain it away
     if request.uid is not None:
         _become(request.uid)
     tether.die_with_parent(parent)  # after the change of user, which forgets it

@@ -21,10 +21,10 @@ import structlog
 from pydantic import BaseModel
 
 from app import tether
-from compression.errors import CompressionError, ErrorKind
+from compression.errors import CompressionError
 from workers import landlock
 from workers.operations import Limits, Operation, Probe, Probes, Request
-from workers.supervision import ChildDeath, Supervision, Watch, crashed
+from workers.supervision import ChildDeath, Supervision, Watch, crashed, lost
 
 Level = Literal["S0", "S1", "S2"]
 _ENVIRONMENT = {
@@ -87,9 +87,8 @@ class Sandbox:
                 hello = json.loads(self._control.recv(4096) or b"{}")
                 self._control.settimeout(None)
                 if hello.get("threads") != 1:
-                    raise CompressionError(
-                        "E_SANDBOX", f"the warm process is not fit to fork: {hello}", ErrorKind.INTERNAL
-                    )
+                    _log.error("the warm process is not fit to fork", said=hello)
+                    raise lost()
                 self._greeted = True
                 self._seccomp = bool(hello["seccomp"])
             return self._control
@@ -131,13 +130,13 @@ class Sandbox:
         try:
             supervision = Supervision(self._greet(), request, watch)
         except OSError as error:
-            raise crashed("the warm process is gone") from error
+            raise lost() from error
         try:
             return supervision.run()
         finally:
             if supervision.log:
                 text = supervision.log.decode(errors="replace")
-                _log.info("child wrote", operation=request.operation.operation, text=text)
+                _log.warning("child wrote", operation=request.operation.operation, text=text)
 
     def examine(self, directory: Path) -> Isolation:
         """The self-test: tries what is forbidden and keeps the strictest confinement that works."""
@@ -185,11 +184,28 @@ def _private(directory: Path, uid: int | None) -> Iterator[Path]:
 
 
 def remove(directory: Path) -> None:
-    """Also a directory that was made deep on purpose. Follows no link."""
+    """Also one that was made deep, or unreadable, on purpose. Follows no link."""
     try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return
+    except (RecursionError, OSError):
+        _flatten(directory)
         shutil.rmtree(directory, ignore_errors=True)
-    except RecursionError:
-        subprocess.run(["/bin/rm", "-rf", "--", str(directory)], check=False)  # noqa: S603
+
+
+def _flatten(top: Path) -> None:
+    """Brings every directory up to the first level, so that no path gets long, and removes all else."""
+    names = itertools.count()
+    while inner := [Path(e.path) for e in os.scandir(top) if e.is_dir(follow_symlinks=False)]:
+        for directory in inner:
+            directory.chmod(0o700)
+            for entry in list(directory.iterdir()):
+                if entry.is_dir() and not entry.is_symlink():
+                    entry.rename(top / f".{next(names)}")
+                else:
+                    entry.unlink()
+            directory.rmdir()
 
 
 def _collect(private: Path, name: str | None, directory: Path, limit: int) -> Path | None:

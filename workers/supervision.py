@@ -41,6 +41,11 @@ def crashed(detail: str = "the runtime crashed while it worked on the model") ->
     return ChildDeath("E_SANDBOX_CRASH", detail, ErrorKind.RESOURCE)
 
 
+def lost() -> CompressionError:
+    """No child, because the warm process is gone: nobody's model is to blame."""
+    return CompressionError("E_SANDBOX_LOST", "the sandbox had to be started again", ErrorKind.INFRASTRUCTURE)
+
+
 def timed_out(seconds: float) -> CompressionError:
     return CompressionError(
         "E_SANDBOX_TIMEOUT", f"not finished within {seconds:.0f} seconds", ErrorKind.TIMEOUT
@@ -180,6 +185,8 @@ class Supervision:
         os.close(self._stderr)
 
     def _judge(self) -> BaseModel:
+        if self._ending is None:
+            raise lost()
         if self._ending != 0 or self._last is None:
             raise self._death(self._request.limits)
         if self._last.error is not None:
@@ -192,6 +199,8 @@ class Supervision:
     def _death(self, limits: Limits) -> CompressionError:
         if self._ending == -signal.SIGXCPU:
             return timed_out(limits.seconds)
+        if self._ending == -signal.SIGXFSZ:
+            return too_much_disk()
         return out_of_memory() if self._peak > 0.9 * limits.memory_bytes else crashed()
 
 

@@ -32,7 +32,9 @@ class BlobWriter(Protocol):
         """Errors: StorageFull, BlobsUnavailable."""
 
     def commit(self, sha256: str | None = None) -> Blob:
-        """Durable when it returns. Errors: Invalid `checksum_mismatch` if the bytes are not those of `sha256`."""
+        """Durable when it returns. Errors: Invalid `checksum_mismatch` if the bytes are not those of
+        `sha256`.
+        """
 
     def abort(self) -> None: ...
 

@@ -106,7 +106,7 @@ class State(TypeDecorator[StrEnum]):
 
 
 class Database:
-    """`read()` sees each statement's own snapshot; `write()` is one short transaction, committed on leaving."""
+    """`read()`: each statement has its own snapshot; `write()`: one short transaction, then a commit."""
 
     def __init__(self, url: str) -> None:
         self.dialect = make_url(url).get_backend_name()

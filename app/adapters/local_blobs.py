@@ -71,7 +71,7 @@ class LocalBlobs:
             return None
 
     def delete(self, sha256: str, older_than: float = 0) -> None:
-        """Moved aside before its age is looked at, so that bytes written again at this moment are not lost."""
+        """Moved aside before its age is looked at: bytes written again at this moment are not lost."""
         self._verified.pop(sha256, None)
         aside = self._part / f"{sha256}.trash"
         with contextlib.suppress(FileNotFoundError):
@@ -106,7 +106,9 @@ class LocalBlobs:
 
 
 class LocalWriter:
-    """Hash and write in the caller's thread; the kernel is asked to write back on the way, so that the end is short."""
+    """Hash and write in the caller's thread; the kernel is asked to write back on the way, so that the end is
+    short.
+    """
 
     def __init__(self, part: Path, place: Callable[[str], Path]) -> None:
         with _full_disk():

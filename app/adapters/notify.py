@@ -1,4 +1,6 @@
-"""Wake-ups: an id on a Redis channel tells whoever waits for that row to look again. Losing one costs a second."""
+"""Wake-ups: an id on a Redis channel tells whoever waits for that row to look again. Losing one costs a
+second.
+"""
 
 import asyncio
 import contextlib

@@ -51,7 +51,7 @@ class S3Blobs:
         return None
 
     def verify(self, sha256: str) -> bool:
-        """The store answers for its bytes; here only that they are there, and how many the caller compares."""
+        """Whether it is there: the store answers for its bytes."""
         return self.stat(sha256) is not None
 
     def open(self, sha256: str, start: int, end: int) -> Iterator[bytes]:

@@ -1,7 +1,8 @@
 import base64
+from typing import cast
 from urllib.parse import quote
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import (
     FileResponse,
     MalformedRangeHeader,
@@ -15,12 +16,13 @@ from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
 from app.api.problems import Refusal
+from app.api.routing import resource
 from app.bootstrap import Services
 from app.domain.errors import BlobMissing
 from app.domain.records import Artifact
 from compression.errors import CompressionError, ErrorKind
 
-router = APIRouter(prefix="/v1/artifacts", tags=["artifacts"])
+router = resource("/v1/artifacts", "artifacts")
 
 
 class _File(FileResponse):
@@ -28,7 +30,9 @@ class _File(FileResponse):
 
     @classmethod
     def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
-        """A Range that cannot be read is ignored (RFC 9110, 14.2); one that cannot be satisfied is a problem like others."""
+        """A Range that cannot be read is ignored (RFC 9110, 14.2); one that cannot be satisfied is a problem
+        like others.
+        """
         try:
             return super()._parse_range_header(http_range, file_size)
         except MalformedRangeHeader:
@@ -58,7 +62,8 @@ def get_artifact(services: Wired, project: Project, artifact_id: str) -> Respons
     responses=answers(200, "(the bytes of the file)", "application/octet-stream"),
 )
 def get_artifact_content(request: Request, services: Wired, project: Project, artifact_id: str) -> Response:
-    """With Range, If-Range, ETag and Repr-Digest; on S3 a redirect to an address that is good for 15 minutes. The bytes are
+    """With Range, If-Range, ETag and Repr-Digest; on S3 a redirect to an address that is good for 15 minutes.
+    The bytes are
     those of `sha256`, or none are sent."""
     artifact = services.artifacts.get(project, artifact_id)
     if not _whole(services, artifact):
@@ -73,8 +78,7 @@ def get_artifact_content(request: Request, services: Wired, project: Project, ar
     if path is not None:
         return _File(path, 200, headers, "application/octet-stream", stat_result=path.stat())
     address = services.blobs.url(artifact.sha256, artifact.filename)
-    assert address is not None
-    return RedirectResponse(address, 307, headers)
+    return RedirectResponse(cast("str", address), 307, headers)
 
 
 def _whole(services: Services, artifact: Artifact) -> bool:

@@ -80,7 +80,7 @@ class Bounded:
 
 
 class Pace:
-    """`async with` around each wait for bytes. Errors: `request_timeout` if none come, or too few on average."""
+    """`async with` around each wait for bytes. Errors: `request_timeout` if none come, or too slowly."""
 
     def __init__(self, settings: Settings) -> None:
         self._idle = settings.body_idle_seconds
@@ -88,7 +88,7 @@ class Pace:
         self._clock = asyncio.get_running_loop().time
         self._started = self._clock()
         self._bytes = 0
-        self._timeout: asyncio.Timeout | None = None
+        self._timeout = asyncio.timeout(None)
 
     def received(self, total: int) -> None:
         self._bytes = total
@@ -100,8 +100,7 @@ class Pace:
         self._timeout = asyncio.timeout_at(self.deadline())
         await self._timeout.__aenter__()
 
-    async def __aexit__(self, *error: Any) -> None:
-        assert self._timeout is not None
+    async def __aexit__(self, *error: Any) -> None:  # noqa: PYI036  handed on as they come
         try:
             await self._timeout.__aexit__(*error)
         except TimeoutError:
@@ -132,7 +131,8 @@ def _is_json(media: bytes) -> None:
 
 
 def check_json(body: bytes) -> None:
-    """Errors: `invalid_json` for what is no JSON, for NaN and infinities, lone surrogates, too deep nesting and
+    """Errors: `invalid_json` for what is no JSON, for NaN and infinities, lone surrogates, too deep nesting
+    and
     members that occur twice: parsers disagree on those, so nobody is left to guess.
     """
     try:

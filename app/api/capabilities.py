@@ -1,14 +1,15 @@
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 import compression.techniques  # noqa: F401  loading the folder fills the registry
 from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
+from app.api.routing import resource
 from compression.formats.format import REGISTRY as FORMATS
 from compression.technique import REGISTRY as TECHNIQUES
 
-router = APIRouter(prefix="/v1/capabilities", tags=["service"])
+router = resource("/v1/capabilities", "service")
 
 
 @router.get(

@@ -1,4 +1,6 @@
-"""What is known of a request before any endpoint runs: set by the outer layers, read by endpoints and problems."""
+"""What is known of a request before any endpoint runs: set by the outer layers, read by endpoints and
+problems.
+"""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, cast
@@ -22,7 +24,7 @@ class RequestContext:
 
 
 def context(scope: Scope) -> RequestContext:
-    return cast(RequestContext, scope[_KEY])
+    return cast("RequestContext", scope[_KEY])
 
 
 def begin(scope: Scope, request_id: str) -> RequestContext:
@@ -31,14 +33,12 @@ def begin(scope: Scope, request_id: str) -> RequestContext:
 
 
 async def _services(request: Request) -> Services:
-    return cast(Services, request.app.state.services)
+    return cast("Services", request.app.state.services)
 
 
 async def _project(request: Request) -> str:
     """Only behind the access layer, which lets nobody in without a key."""
-    principal = context(request.scope).principal
-    assert principal is not None
-    return principal.project_id
+    return cast("Principal", context(request.scope).principal).project_id
 
 
 Wired = Annotated[Services, Depends(_services)]

@@ -1,9 +1,12 @@
-"""The OpenAPI document: what routes declare, the bodies of `requests`, and the problems every route may answer."""
+"""The OpenAPI document: what routes declare, the bodies of `requests`, and the problems every route may
+answer.
+"""
 
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
@@ -83,10 +86,22 @@ def document(app: FastAPI) -> Document:
         schemas.pop(unused, None)
     components["responses"] = {code: _problem(code, text) for code, text in _PROBLEMS.items()}
     components["securitySchemes"] = {"ApiKey": {"type": "http", "scheme": "bearer", "bearerFormat": "pare_…"}}
+    _restore_nulls(app, made["paths"])
     for path, operations in made["paths"].items():
         for operation in operations.values():
             _complete(path, operation)
     return made
+
+
+def _restore_nulls(app: FastAPI, paths: Document) -> None:
+    """FastAPI drops null members from the examples it is given."""
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema:
+            for method in route.methods or ():
+                answers_ = paths[route.path_format][method.lower()]["responses"]
+                for status, answer in route.responses.items():
+                    for media, content in answer.get("content", {}).items():
+                        answers_[str(status)]["content"][media]["example"] = content["example"]
 
 
 def _complete(path: str, operation: Document) -> None:

@@ -1,9 +1,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Depends, Header, Query, Request
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
@@ -12,14 +13,26 @@ from app.adapters.notify import Listener
 from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
+from app.api.routing import resource
 from app.domain.records import Event
 from app.services.jobs import JobService
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["jobs"])
+router = resource("/v1/jobs/{job_id}/events", "jobs")
 STREAM = "text/event-stream"
 _HEARTBEAT = 15.0
 _LOOK_EVERY = 2.0
 _PAGE = 100
+
+_Id = Annotated[int, Query(ge=0, le=2**31 - 1, description="id of the last event seen")]
+_Last = Annotated[int, Header(ge=0, le=2**31 - 1, description="the same, as browsers send it")]
+_Limit = Annotated[int, Query(ge=1, le=100)]
+
+
+@dataclass(frozen=True)
+class Since:
+    after: _Id = 0
+    limit: _Limit = 100
+    last_event_id: _Last = 0
 
 
 @router.get(
@@ -33,26 +46,24 @@ async def list_events(
     services: Wired,
     project: Project,
     job_id: str,
-    after: Annotated[int, Query(ge=0, le=2**31 - 1, description="id of the last event seen")] = 0,
-    limit: Annotated[int, Query(ge=1, le=100)] = 100,
-    accept: Annotated[str, Header(include_in_schema=False)] = "",
-    last_event_id: Annotated[int, Header(ge=0, le=2**31 - 1, description="as browsers send it")] = 0,
+    since: Annotated[Since, Depends()],
 ) -> Response:
-    """A page of JSON; or, with `Accept: text/event-stream`, a stream that ends with the job. After a lost connection
+    """A page of JSON; or, with `Accept: text/event-stream`, a stream that ends with the job. After a lost
+    connection
     send the last id as `Last-Event-ID`: no event is missed or repeated."""
     jobs = services.jobs
     await run_in_threadpool(jobs.exists, project, job_id)
-    after = max(after, last_event_id)
-    if STREAM in accept:
+    after = max(since.after, since.last_event_id)
+    if STREAM in request.headers.get("accept", ""):
         listener: Listener = request.app.state.listener
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(_stream(jobs, listener, project, job_id, after), 200, headers, STREAM)
-    found = await run_in_threadpool(jobs.events, project, job_id, after, limit + 1)
-    shown = found[:limit]
+    found = await run_in_threadpool(jobs.events, project, job_id, after, since.limit + 1)
+    shown = found[: since.limit]
     last = shown[-1].id if shown else after
     body = {
         "data": [render.event(event) for event in shown],
-        "has_more": len(found) > limit,
+        "has_more": len(found) > since.limit,
         "next_cursor": str(last),
     }
     return render.answer(body)

@@ -1,14 +1,15 @@
 from collections.abc import Callable
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from app.api import examples, render, schemas
 from app.api.context import Wired
 from app.api.documents import answers
+from app.api.routing import resource
 from compression.errors import CompressionError
 
-router = APIRouter(tags=["service"])
+router = resource("", "service")
 
 
 @router.get(

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from app.api import examples, render, schemas
+from app.api import examples, render, routing, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers, form_body, json_body
 from app.api.forms import FileForm, register_form
@@ -33,7 +33,7 @@ class Resource:
 
 
 def routes(resource: Resource) -> APIRouter:
-    router = APIRouter(prefix=f"/v1/{resource.word}s", tags=[f"{resource.word}s"])
+    router = routing.resource(f"/v1/{resource.word}s", f"{resource.word}s")
     _creating(router, resource)
     _reading(router, resource)
     _changing(router, resource)

@@ -1,7 +1,7 @@
 import functools
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from app.api import examples, render, schemas
@@ -10,12 +10,13 @@ from app.api.documents import answers, json_body
 from app.api.once import Guard
 from app.api.paging import Paged
 from app.api.requests import JobRequest, parsed
+from app.api.routing import resource
 from app.api.waiting import Wait, look_until
 from app.domain.records import Job
 from app.domain.states import JobState
 from app.services.jobs import Filter
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+router = resource("/v1/jobs", "jobs")
 
 
 @router.post(
@@ -29,7 +30,8 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def create_job(
     services: Wired, project: Project, once: Guard, body: Annotated[JobRequest, parsed(JobRequest)]
 ) -> Response:
-    """Model and data set must be `ready` (409 `model_not_ready` otherwise: `GET /v1/models/{id}?wait=30` waits for it).
+    """Model and data set must be `ready` (409 `model_not_ready` otherwise: `GET /v1/models/{id}?wait=30`
+    waits for it).
     That the steps can run on them is checked here: a job that cannot work is refused, with the reason."""
     submit = functools.partial(services.jobs.submit, project, body.order())
     return once(submit, render.job, 202, _address)
@@ -64,7 +66,8 @@ def list_jobs(
 async def get_job(
     request: Request, services: Wired, project: Project, job_id: str, wait: Wait = 0
 ) -> Response:
-    """With `wait` the answer comes when the job is over or the time is up. Send the ETag as If-None-Match: 304 if nothing
+    """With `wait` the answer comes when the job is over or the time is up. Send the ETag as If-None-Match:
+    304 if nothing
     changed."""
     look = functools.partial(services.jobs.get, project, job_id)
     job = await look_until(request, job_id, look, lambda found: found.state.over, wait)

@@ -1,11 +1,11 @@
-from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from starlette.responses import Response
 
 from app.api.context import Wired
+from app.api.routing import resource
 from app.domain.errors import DatabaseUnavailable
 
-router = APIRouter(tags=["service"])
+router = resource("", "service")
 _JOBS = Gauge("pare_jobs", "Jobs that are not over", ["queue", "state"])
 _EXAMPLE = 'pare_jobs{queue="cpu",state="queued"} 3.0\n'
 

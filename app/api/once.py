@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
 from fastapi import Depends, Header, Request
 from pydantic_core import to_json
@@ -33,7 +33,7 @@ Header_ = Annotated[
 
 @dataclass(frozen=True)
 class Once:
-    """`once(act, encode, status, location)` runs `act` with what records the answer in its own transaction."""
+    """`once(act, encode, status, location)` runs `act`, which records the answer in its transaction."""
 
     key: Key | None
     service: IdempotencyService
@@ -51,7 +51,7 @@ class Once:
             return self._keyed(self.key, act, answered)
 
     def about(self, content: bytes) -> "Once":
-        """For bodies whose bytes differ each time they are sent, like forms: what tells them apart instead."""
+        """For bodies whose bytes differ each time they are sent, as forms do: what tells them apart."""
         if self.key is None:
             return self
         return replace(self, key=replace(self.key, fingerprint=hashlib.sha256(content).hexdigest()))
@@ -66,9 +66,7 @@ class Once:
         try:
             return _response(answered(act(record)))
         except AlreadyDone:  # by another process, between our look and our write
-            stored = self.service.find(key)
-            assert stored is not None
-            return _response(stored, replayed=True)
+            return _response(cast("Answer", self.service.find(key)), replayed=True)
 
 
 class Flights:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from fastapi import Request
@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import Scope
 
 from app.api.context import context
@@ -78,7 +79,7 @@ def problem(scope: Scope, error: CompressionError, headers: Mapping[str, str] | 
 
 
 async def on_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, CompressionError)
+    error = cast("CompressionError", error)
     if status_of(error) >= 500:
         log.warning("request.failed", code=error.code, exc_info=error.__cause__)
     return problem(request.scope, error, error.headers if isinstance(error, Refusal) else None)
@@ -86,15 +87,27 @@ async def on_error(request: Request, error: Exception) -> Response:
 
 async def on_http(request: Request, error: Exception) -> Response:
     """What the framework refuses: unknown routes, methods, forms it cannot read."""
-    assert isinstance(error, HTTPException)
+    error = cast("HTTPException", error)
     code = _HTTP_CODES.get(error.status_code, "bad_request")
     detail = {"not_found": "There is no such address.", "method_not_allowed": "Not by this method."}
     refusal = CompressionError(code, detail.get(code, str(error.detail)))
-    return problem(request.scope, refusal, error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return problem(request.scope, refusal, headers)
+
+
+def _allowed(request: Request) -> str:
+    """Of all routes with this path: the framework names those of the first."""
+    scope = request.scope
+    found: set[str] = set()
+    for route in request.app.routes:
+        for method in getattr(route, "methods", None) or ():
+            if route.matches({**scope, "method": method})[0] is Match.FULL:
+                found.add(method)
+    return ", ".join(sorted(found))
 
 
 async def on_invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+    error = cast("RequestValidationError", error)
     return problem(request.scope, refused(error.errors(), error.body))
 
 
@@ -108,13 +121,23 @@ async def on_crash(request: Request, error: Exception) -> Response:
 
 def refused(errors: Sequence[Any], body: object) -> Invalid:
     """Pydantic's errors, each with a JSON pointer into the body or `/name` of a parameter."""
-    fields = [FieldError(pointer(error["loc"], body), _sentence(error)) for error in errors]
-    ways = [way for error in errors if (way := _way_out(error, body))]
+    told = [error for error in errors if not _echo(error, errors)]
+    fields = [FieldError(pointer(error["loc"], body), _sentence(error)) for error in told]
+    ways = [way for error in errors if (way := _way_out(error))]
     return Invalid("validation_error", "The request is not valid.", fields, *ways)
 
 
+def _echo(error: Mapping[str, Any], errors: Sequence[Any]) -> bool:
+    """A list is also called too short where its items were refused: that is not the trouble."""
+    here = error["loc"]
+    inside = (other["loc"] for other in errors if len(other["loc"]) > len(here))
+    return error["type"] == "too_short" and any(loc[: len(here)] == here for loc in inside)
+
+
 def pointer(location: Sequence[str | int], body: object) -> str:
-    """RFC 6901. Pydantic also names the branch of a union it tried: that is no part of the body and is left out."""
+    """RFC 6901. Pydantic also names the branch of a union it tried: that is no part of the body and is left
+    out.
+    """
     parts = []
     here: Any = body
     for part in location[1:] if location and location[0] in {"body", "query", "path", "header"} else location:
@@ -138,7 +161,7 @@ def _sentence(error: Mapping[str, Any]) -> str:
     return str(error["msg"])
 
 
-def _way_out(error: Mapping[str, Any], body: object) -> Suggestion | None:
+def _way_out(error: Mapping[str, Any]) -> Suggestion | None:
     """A known name close to one that is not known."""
     context_ = error.get("ctx", {})
     if error["type"] != "union_tag_invalid":

@@ -1,13 +1,13 @@
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
+from app.api.routing import resource
 from app.domain.errors import Conflict
 from compression.errors import Suggestion
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/report", tags=["jobs"])
+router = resource("/v1/jobs/{job_id}/report", "jobs")
 
 
 @router.get(

@@ -1,4 +1,6 @@
-"""Bodies of requests: declared once, validated strictly in one pass over the bytes, documented from the same class."""
+"""Bodies of requests: declared once, validated strictly in one pass over the bytes, documented from the same
+class.
+"""
 
 from typing import Annotated, Any, Literal, TypeVar
 

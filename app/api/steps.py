@@ -1,11 +1,11 @@
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
+from app.api.routing import resource
 
-router = APIRouter(prefix="/v1/jobs/{job_id}/steps", tags=["jobs"])
+router = resource("/v1/jobs/{job_id}/steps", "jobs")
 
 
 @router.get(

@@ -3,16 +3,16 @@ from functools import cache
 from inspect import cleandoc
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 import compression.techniques  # noqa: F401  loading the folder fills the registry
 from app.api import examples, render, schemas
 from app.api.documents import answers
+from app.api.routing import resource
 from app.domain.errors import NotFound
 from compression.technique import REGISTRY, Technique
 
-router = APIRouter(prefix="/v1/techniques", tags=["techniques"])
+router = resource("/v1/techniques", "techniques")
 
 
 @router.get(
@@ -22,7 +22,9 @@ router = APIRouter(prefix="/v1/techniques", tags=["techniques"])
     responses=answers(200, examples.listed(examples.TECHNIQUE)),
 )
 def list_techniques() -> Response:
-    """Each with the JSON Schema of its step. Read `guidance`: it says when to use it and what it really gains."""
+    """Each with the JSON Schema of its step. Read `guidance`: it says when to use it and what it really
+    gains.
+    """
     data = [_view(name) for name in sorted(REGISTRY)]
     return render.answer({"data": data, "has_more": False, "next_cursor": None})
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Header, Request
+from fastapi import Header, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -14,11 +14,12 @@ from app.api.context import Project, Wired
 from app.api.documents import answers, json_body, raw_body
 from app.api.once import Guard
 from app.api.requests import UploadRequest, parsed
+from app.api.routing import resource
 from app.services.uploads import Receiving
 from compression.errors import CompressionError
 
 T = TypeVar("T")
-router = APIRouter(prefix="/v1/uploads", tags=["uploads"])
+router = resource("/v1/uploads", "uploads")
 _BATCH = 4 << 20
 _writers = ThreadPoolExecutor(4, "upload")
 
@@ -34,9 +35,11 @@ _writers = ThreadPoolExecutor(4, "upload")
 def create_upload(
     services: Wired, project: Project, once: Guard, body: Annotated[UploadRequest, parsed(UploadRequest)]
 ) -> Response:
-    """Then PUT the bytes to `content_url`. With `sha256`, bytes that this project has sent before complete it at once."""
+    """Then PUT the bytes to `content_url`. With `sha256`, bytes that this project has sent before complete it
+    at once.
+    """
     create = functools.partial(services.uploads.create, project, body.order())
-    return once(lambda record: create(record), render.upload, 201, lambda made: f"/v1/uploads/{made.id}")
+    return once(create, render.upload, 201, lambda made: f"/v1/uploads/{made.id}")
 
 
 @router.put(
@@ -81,7 +84,9 @@ def delete_upload(services: Wired, project: Project, upload_id: str) -> None:
 
 
 async def _stream(request: Request, receiving: Receiving, pace: Pace) -> None:
-    """Batches go to a thread that hashes and writes while the next one arrives: one is in work, one is filling."""
+    """Batches go to a thread that hashes and writes while the next one arrives: one is in work, one is
+    filling.
+    """
     writing: asyncio.Future[None] | None = None
     batch: list[bytes] = []
     size = total = 0

@@ -1,11 +1,11 @@
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
+from app.api.routing import resource
 
-router = APIRouter(prefix="/v1/workers", tags=["service"])
+router = resource("/v1/workers", "service")
 
 
 @router.get(

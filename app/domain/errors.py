@@ -63,7 +63,7 @@ class StorageFull(CompressionError):
 
 
 class LeaseLost(CompressionError):
-    """The fence moved on: another worker has the job, or it is over. Nothing of this worker counts any more."""
+    """The fence moved on: another worker has the job, or it is over. Nothing of this worker counts now."""
 
     def __init__(self, identity: str) -> None:
         super().__init__("lease_lost", f"The lease of {identity} is lost.", ErrorKind.INFRASTRUCTURE)
@@ -71,7 +71,9 @@ class LeaseLost(CompressionError):
 
 @dataclass(frozen=True)
 class ErrorRecord:
-    """Why a job failed or an upload was rejected. `kind` is the public `class`; `step` the index of the failed step."""
+    """Why a job failed or an upload was rejected. `kind` is the public `class`; `step` the index of the
+    failed step.
+    """
 
     code: str
     detail: str

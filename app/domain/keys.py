@@ -1,4 +1,6 @@
-"""API keys: `pare_<8 characters>_<secret><crc32>`. The checksum tells a typing error without asking the database."""
+"""API keys: `pare_<8 characters>_<secret><crc32>`. The checksum tells a typing error without asking the
+database.
+"""
 
 import hashlib
 import secrets

@@ -1,4 +1,6 @@
-"""What the services return: detached, frozen copies of rows. Times are milliseconds since 1970, of the database's clock."""
+"""What the services return: detached, frozen copies of rows. Times are milliseconds since 1970, of the
+database's clock.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +34,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """A model or a data set. `sha256` names the normalised bytes, `source_sha256` those that were uploaded."""
+    """A model or a data set. `sha256` names the normalised bytes, `source_sha256` those uploaded."""
 
     id: str
     project_id: str
@@ -137,7 +139,9 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class JobClaim:
-    """A lease on a job, with all the worker needs. `done` are the steps completed by earlier attempts, in order."""
+    """A lease on a job, with all the worker needs. `done` are the steps completed by earlier attempts, in
+    order.
+    """
 
     id: str
     project_id: str

@@ -1,4 +1,6 @@
-"""Idempotency keys: the answer to a POST is written in the transaction that did its work, so both exist or neither."""
+"""Idempotency keys: the answer to a POST is written in the transaction that did its work, so both exist or
+neither.
+"""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -39,8 +41,8 @@ class Answer:
     location: str | None = None
 
 
-class AlreadyDone(Exception):  # noqa: N818  not an error: the transaction is undone and the stored answer given
-    """Another request with this key was first."""
+class AlreadyDone(Exception):
+    """Another request with this key was first: the transaction is undone and the stored answer given."""
 
 
 _PRIMARY = ["project_id", "api_key_id", "route", "key"]

@@ -1,4 +1,6 @@
-"""Models and data sets: both are uploads that a worker inspects once, under a lease, and that never change afterwards."""
+"""Models and data sets: both are uploads that a worker inspects once, under a lease, and that never change
+afterwards.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields

@@ -63,7 +63,7 @@ class JobRuns:
             "started_at": func.coalesce(jobs.c.started_at, now()),
         }
         with self._database.write() as connection:
-            row = transitions.move(connection, free, values, [("job.started", {"owner": owner})])
+            row = transitions.move(connection, free, values, [("job.started", {"worker": owner})])
             if row is None:
                 return None
             claim = _claim(connection, row, owner)
@@ -188,7 +188,9 @@ class JobRuns:
         )
 
     def retry(self, claim: JobClaim, error: ErrorRecord) -> JobState:
-        """After a failure that may pass: the attempt stays charged; the last one fails the job. Errors: LeaseLost."""
+        """After a failure that may pass: the attempt stays charged; the last one fails the job. Errors:
+        LeaseLost.
+        """
         reason = {"reason": error.code, "detail": error.detail}
 
         def again(connection: Connection) -> None:

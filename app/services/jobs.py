@@ -54,7 +54,9 @@ class Filter:
 
 class JobService(JobRuns):
     def submit(self, project_id: str, order: Order, record: Record[Job] = unrecorded) -> Job:
-        """Errors: NotFound; Conflict `model_not_ready`, `dataset_not_ready`; Invalid `recipe_refused`, `dataset_misfit`."""
+        """Errors: NotFound; Conflict `model_not_ready`, `dataset_not_ready`; Invalid `recipe_refused`,
+        `dataset_misfit`.
+        """
         recipe = order.recipe.model_dump(mode="json")
         with self._database.read() as connection:
             check(connection, project_id, order)
@@ -88,7 +90,9 @@ class JobService(JobRuns):
             return replace(found, data=_with_results(connection, found.data))
 
     def cancel(self, project_id: str, job_id: str, record: Record[Job] = unrecorded) -> Job:
-        """Takes effect within seconds even in native code; asking again is no error. Errors: Conflict `job_over`."""
+        """Takes effect within seconds even in native code; asking again is no error. Errors: Conflict
+        `job_over`.
+        """
         where = _is(project_id, job_id)
         with self._database.write() as connection:
             row = transitions.cancel(connection, where & (jobs.c.state == JobState.QUEUED))

@@ -45,7 +45,9 @@ class Order:
 
 
 def check(connection: Connection, project_id: str, order: Order) -> None:
-    """Errors: NotFound; Conflict `…_not_ready`, `…_rejected`; Invalid `recipe_refused` with a pointer for each reason."""
+    """Errors: NotFound; Conflict `…_not_ready`, `…_rejected`; Invalid `recipe_refused` with a pointer for
+    each reason.
+    """
     model = ModelInspection.model_validate(_ready(connection, models, "model", project_id, order.model_id))
     data = None
     if order.dataset_id is not None:

@@ -1,4 +1,6 @@
-"""Sending the message of a committed row. It may fail: the row is its own outbox and the sweep sends it again."""
+"""Sending the message of a committed row. It may fail: the row is its own outbox and the sweep sends it
+again.
+"""
 
 import structlog
 

@@ -29,7 +29,9 @@ class Cut:
 def page(
     connection: Connection, query: Select[Any], table: Table, cut: Cut, make: Callable[[AnyRow], T]
 ) -> Page[T]:
-    """One more row than asked tells whether there are more; the cost does not depend on how many were skipped."""
+    """One more row than asked tells whether there are more; the cost does not depend on how many were
+    skipped.
+    """
     key = tuple_(table.c.created_at, table.c.id)
     if cut.after is not None:
         query = query.where(key < _position(cut.after))
@@ -41,7 +43,8 @@ def page(
 
 
 def keep_blob(database: Database, connection: Connection, project_id: str, blob: Blob) -> None:
-    """Vouches that the project has these bytes; they are in the store before this is written. Touching the row keeps
+    """Vouches that the project has these bytes; they are in the store before this is written. Touching the
+    row keeps
     a sweep that is deleting it at this moment from doing so."""
     connection.execute(
         database.insert(blobs)

@@ -1,4 +1,6 @@
-"""What is stranded is found and moved on: expired leases, lost messages, unfinished uploads, bytes that nobody names."""
+"""What is stranded is found and moved on: expired leases, lost messages, unfinished uploads, bytes that
+nobody names.
+"""
 
 import time
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from compression.errors import ErrorKind
 
 log = structlog.get_logger()
 _DAY_MS = 24 * 3600 * 1000
+_BLOB_SECONDS = 24 * 3600.0
 _CACHE_MS = 30 * _DAY_MS
 _MESSAGE_MS = 30_000
 _COLLECT_SECONDS = 600
@@ -97,14 +100,14 @@ class Sweep:
         except IntegrityError:
             log.info("sweep.orphan_in_use")  # named meanwhile; the next sweep looks again
             return
-        for found in self._store.old(_DAY_MS / 1000):
+        for found in self._store.old(_BLOB_SECONDS):
             with self._database.read() as connection:
                 known = connection.execute(
                     select(blobs.c.sha256).where(blobs.c.sha256 == found.sha256).limit(1)
                 )
                 orphan = known.one_or_none() is None
             if orphan:
-                self._store.delete(found.sha256, older_than=_DAY_MS / 1000)
+                self._store.delete(found.sha256, older_than=_BLOB_SECONDS)
 
     def _expired_jobs(self) -> None:
         expired = jobs.c.lease_until < now()
@@ -156,7 +159,8 @@ class Sweep:
             self._notify.send(identity)
 
     def _lost_messages(self) -> None:
-        """Rows that have waited long, while fewer messages wait than rows: some were lost, and all are sent again.
+        """Rows that have waited long, while fewer messages wait than rows: some were lost, and all are sent
+        again.
         A message too many costs a look at the row."""
         waiting: dict[str, list[Stranded]] = {}
         for row in self._waiting():

@@ -1,4 +1,4 @@
-"""The transitions of a job: one UPDATE that names the states it leaves from, and the events that tell of it."""
+"""The transitions of a job: one UPDATE that names the states it leaves, and the events that tell of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,9 @@ def move(connection: Connection, where: Where, values: Values, news: News) -> An
 
 
 def append(connection: Connection, row: AnyRow, news: News) -> None:
-    """Numbers the events from the job's counter: its row is locked, so they are committed in order, without gaps."""
+    """Numbers the events from the job's counter: its row is locked, so they are committed in order, without
+    gaps.
+    """
     first = row.events - len(news) + 1
     named = {"project_id": row.project_id, "job_id": row.id}
     rows = [{**named, "id": first + i, "type": type_, "data": data} for i, (type_, data) in enumerate(news)]

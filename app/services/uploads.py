@@ -40,7 +40,9 @@ class UploadService:
         self._store = store
 
     def create(self, project_id: str, order: NewUpload, record: Record[Upload] = unrecorded) -> Upload:
-        """Complete at once if the project has these bytes. Errors: `empty_file`, `too_large`, StorageFull, `format_…`."""
+        """Complete at once if the project has these bytes. Errors: `empty_file`, `too_large`, StorageFull,
+        `format_…`.
+        """
         self._admit(order)
         seen = self._known(project_id, order)
         with self._database.write() as connection:
@@ -127,7 +129,7 @@ class UploadService:
 
 
 class Receiving:
-    """One body on its way into the store. Blocking: called from a thread. `abort` unless `finish` returned."""
+    """One body on its way into the store. Blocking: for threads. `abort` unless `finish` returned."""
 
     def __init__(self, upload: Upload, writer: BlobWriter, database: Database) -> None:
         self.upload = upload
@@ -138,7 +140,7 @@ class Receiving:
         self._checked = False
 
     def write(self, chunks: Sequence[bytes]) -> None:
-        """Errors: `too_large` as soon as more arrives than was announced; `format_…` from the first bytes on."""
+        """Errors: `too_large` as soon as more arrives than was announced; `format_…` from the first bytes."""
         self._received += sum(len(chunk) for chunk in chunks)
         if self._received > self.upload.bytes:
             raise _too_many(self.upload)
@@ -147,7 +149,9 @@ class Receiving:
         self._writer.write(chunks)
 
     def finish(self) -> Upload:
-        """Durable when it returns. Errors: Invalid `size_mismatch`, `checksum_mismatch`; Conflict `upload_completed`."""
+        """Durable when it returns. Errors: Invalid `size_mismatch`, `checksum_mismatch`; Conflict
+        `upload_completed`.
+        """
         if self._received < self.upload.bytes:
             raise _too_few(self.upload, self._received)
         blob = self._writer.commit(self.upload.sha256)

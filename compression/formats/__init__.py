@@ -1,4 +1,6 @@
-"""Files in: every module of this folder that declares a format is loaded, and nothing else is edited to add one."""
+"""Files in: every module of this folder that declares a format is loaded, and nothing else is edited to add
+one.
+"""
 
 import importlib
 import pkgutil

@@ -20,9 +20,8 @@ def _gzip(head: bytes, _suffix: str) -> bool:
 def _load(path: Path, into: Path, scratch: Path) -> None:
     from compression.validation import archive, onnx_model
 
-    folder = scratch / "unpacked"
-    model = archive.unpack_model(path, folder)
-    onnx_model.normalise(model, into, folder=folder)
+    model = archive.unpack_model(path, scratch / "unpacked")
+    onnx_model.normalise(model, into, folder=model.parent)
 
 
 Format("onnx_zip", "model", "zip", (".zip",), _zip, _load).register()

@@ -1,4 +1,6 @@
-"""Format: the declaration of one kind of file, told by content. Declared without loading any parser (ADR 0001)."""
+"""Format: the declaration of one kind of file, told by content. Declared without loading any parser (ADR
+0001).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +16,11 @@ REGISTRY: "list[Format]" = []
 
 @dataclass(frozen=True)
 class Format:
-    """`recognises` sees the first 4 KiB and the suffix; `narrow` formats, which look inside a container, are asked first.
+    """`recognises` sees the first 4 KiB and the suffix; `narrow` formats, which look inside a container, are
+    asked first.
 
-    `container` is what the bytes themselves are; a suffix promises the containers of all formats that carry it.
+    `container` is what the bytes themselves are; a suffix promises the containers of all formats that carry
+    it.
     """
 
     name: str

@@ -1,12 +1,20 @@
-"""Formats that are never opened: reading them runs code, or they hold no graph. Each refusal names the way out."""
+"""Formats that are never opened: reading them runs code, or they hold no graph. Each refusal names the way
+out.
+"""
 
 from collections.abc import Callable
 
 from compression.formats.format import Format, Purpose
 
-_EXPORT = "export the model to ONNX (PyTorch: torch.onnx.export(model, inputs, 'model.onnx', dynamo=True)) and upload that"
+_EXPORT = (
+    "export the model to ONNX (PyTorch: torch.onnx.export(model, inputs, 'model.onnx', dynamo=True)) "
+    "and upload that"
+)
 _RUNS_CODE = f"reading a pickle runs code, so it is never opened; {_EXPORT}"
-_SAVEZ = "save the arrays with numpy.savez_compressed('data.npz', **{'calibration/image': …, 'test/image': …, 'test/label': …})"
+_SAVEZ = (
+    "save the arrays with numpy.savez_compressed('data.npz', "
+    "**{'calibration/image': …, 'test/image': …, 'test/label': …})"
+)
 
 _PICKLE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
 _TORCH = (".pt", ".pth", ".bin", ".ckpt", ".torchscript", ".ptl")

@@ -1,4 +1,6 @@
-"""What a file is, by its first 4 KiB: pure Python, so that a wrong file is refused before any worker is asked."""
+"""What a file is, by its first 4 KiB: pure Python, so that a wrong file is refused before any worker is
+asked.
+"""
 
 from pathlib import Path
 

@@ -6,16 +6,18 @@ The reductions are nodes of the graph that is run: a tensor is freed inside the 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from compression import runtime
 from compression.dataset import Split
 from compression.errors import CompressionError
-from compression.graph import inspection, shapes, tensors
+from compression.graph import inspection, serialization, shapes, tensors
 from compression.graph.preparation import REDUCE_AXES_AS_INPUT
 from compression.graph.shapes import Shape
 from compression.kernels.histogram import Histogram
@@ -26,9 +28,20 @@ BATCH_BYTES = 48 << 20
 LARGEST_BATCH = 16
 STRIDE = 61
 """No divisor of usual widths, so that the counted values walk over rows and channels."""
+FLAT = "__flat"
 REDUCTIONS = {"low": "ReduceMin", "high": "ReduceMax", "mean": "ReduceMean"}
 
+OBSERVED = (*REDUCTIONS, "sample")
+
 Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where to run."""
+
+    scratch: Path
+    threads: int
 
 
 @dataclass
@@ -63,25 +76,26 @@ class Statistics:
 
 
 def calibrate(
-    model: onnx.ModelProto, names: Sequence[str], split: Split, samples: int, threads: int
+    model: onnx.ModelProto, names: Sequence[str], split: Split, samples: int, using: Machine
 ) -> dict[str, Statistics]:
     """Statistics of the named tensors over at most `samples` samples.
 
     Errors: CompressionError E_NUMERIC, E_MODEL_RUN.
     """
+    if not names:
+        return {}
     inputs = tensors.inputs(model.graph)
     single = next(split.batches(inputs, 1))
     known = shapes.infer(model, {name: array.shape for name, array in single.items()})
     needed = sum(known[name].elements * 4 for name in names if name in known)
     size = split.batch_size(inputs, int(np.clip(BATCH_BYTES // max(needed, 1), 1, LARGEST_BATCH)))
     found = {name: Statistics() for name in names}
-    session = runtime.session(observing(model, names, known), threads=threads)
+    session = observing(model, names, known, using)
+    outputs = [_output(name, what) for name in names for what in OBSERVED]
     for feeds in islice(_feeds(split, inputs, size), -(-min(samples, split.n) // size)):
-        values = runtime.run(
-            session, feeds, [_output(name, what) for name in names for what in (*REDUCTIONS, "sample")]
-        )
+        values = runtime.run(session, feeds, outputs)
         for name, statistics in found.items():
-            statistics.update({what: values[_output(name, what)] for what in (*REDUCTIONS, "sample")})
+            statistics.update({what: values[_output(name, what)] for what in OBSERVED})
     return found
 
 
@@ -102,21 +116,30 @@ def _output(name: str, what: str) -> str:
     return f"{name}__{what}"
 
 
-def observing(model: onnx.ModelProto, names: Sequence[str], known: Mapping[str, Shape]) -> onnx.ModelProto:
-    """The model with, for each named tensor, its extremes and mean by channel and some of its values as outputs."""
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
-    graph = observed.graph
-    graph.ClearField("output")
-    graph.initializer.append(numpy_helper.from_array(np.array([-1]), "__flat"))
+def observing(
+    model: onnx.ModelProto, names: Sequence[str], known: Mapping[str, Shape], using: Machine
+) -> ort.InferenceSession:
+    """A session that also gives, for each named tensor, its extremes and mean by channel and some of its values.
+
+    What is added is written behind the model: protobuf merges the two, and nothing of the model is copied.
+    """
+    added = onnx.ModelProto()
+    graph = added.graph
+    graph.initializer.append(numpy_helper.from_array(np.array([-1]), FLAT))
     as_input = inspection.opset(model) >= REDUCE_AXES_AS_INPUT
     for name in names:
         shape = known.get(name, Shape(TensorProto.FLOAT, (1,) * 4))
         graph.node.extend(_reductions(graph, name, len(shape.dims), as_input=as_input))
         graph.node.extend(_sampling(graph, name, shape.elements // SAMPLE))
-        for what in (*REDUCTIONS, "sample"):
+        for what in OBSERVED:
             graph.output.append(helper.make_tensor_value_info(_output(name, what), TensorProto.FLOAT, None))
-    return observed
+    path = using.scratch / "observed.onnx"
+    serialization.write(model, path)
+    with path.open("ab") as file:
+        file.write(added.SerializePartialToString())
+    session = runtime.session(path, threads=using.threads)
+    path.unlink()
+    return session
 
 
 def _reductions(graph: onnx.GraphProto, name: str, rank: int, *, as_input: bool) -> Iterator[onnx.NodeProto]:
@@ -135,7 +158,7 @@ def _sampling(graph: onnx.GraphProto, name: str, stride: int) -> Iterator[onnx.N
     slots = {"starts": 0, "ends": np.iinfo(np.int64).max, "axes": 0, "steps": step}
     for slot, value in slots.items():
         graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), f"{name}__{slot}"))
-    yield helper.make_node("Reshape", [name, "__flat"], [f"{name}__flat"])
+    yield helper.make_node("Reshape", [name, FLAT], [f"{name}__flat"])
     yield helper.make_node(
         "Slice", [f"{name}__flat", *(f"{name}__{slot}" for slot in slots)], [_output(name, "sample")]
     )

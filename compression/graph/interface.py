@@ -9,7 +9,7 @@ def restore(rewritten: onnx.ModelProto, source: onnx.ModelProto) -> None:
     """Inputs, outputs and metadata as in the source; nodes in order; only the domains that are used."""
     graph = rewritten.graph
     for field in ("input", "output"):
-        graph.ClearField(field)  # type: ignore[arg-type]
+        graph.ClearField(field)
         getattr(graph, field).extend(getattr(source.graph, field))
     graph.name = source.graph.name
     for field in ("producer_name", "producer_version", "domain", "model_version", "doc_string"):

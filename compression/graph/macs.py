@@ -57,7 +57,9 @@ def _einsum(node: onnx.NodeProto, shapes: Shapes) -> int:
 
 
 def _attention(node: onnx.NodeProto, shapes: Shapes) -> int:
-    """Scores and their product with V; Q, K, V are [batch, heads, length, size] or [batch, length, heads * size]."""
+    """Scores and their product with V; Q, K, V are [batch, heads, length, size] or [batch, length, heads *
+    size].
+    """
     q, k, v = (shapes[name].dims for name in node.input[:3])
     if len(q) == 4:
         return q[0] * q[1] * q[2] * k[2] * (q[3] + v[3])
@@ -104,7 +106,9 @@ RULES: dict[str, Rule] = {
 
 
 def count(nodes: Iterable[onnx.NodeProto], shapes: Shapes) -> int | None:
-    """Of the nodes as given; None where a shape, or how often a loop runs, is unknown. If counts its larger branch."""
+    """Of the nodes as given; None where a shape, or how often a loop runs, is unknown. If counts its larger
+    branch.
+    """
     try:
         return sum(_node(node, shapes) for node in nodes)
     except (KeyError, ValueError, IndexError, ZeroDivisionError, TypeError):

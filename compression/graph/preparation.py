@@ -8,7 +8,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper, shape_inference, version_converter
 
-from compression.graph import inspection, walk
+from compression.graph import inspection, interface, serialization, shapes, walk
 from compression.graph.index import Index
 from compression.runtime import running
 
@@ -25,12 +25,14 @@ def prepare(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     with running("convert"):
         raised = _raised(model)
     prepared = _folded(raised, scratch)
-    _restore_interface(prepared, model)
+    interface.restore(prepared, model)
+    _type(prepared)
     _fuse_hard_swish(prepared.graph)
     _pool_means(prepared)
     _untie(prepared.graph)
     _name_nodes(prepared.graph)
-    return shape_inference.infer_shapes(prepared)
+    _type(prepared)
+    return prepared
 
 
 def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -41,30 +43,26 @@ def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     """ONNX Runtime's basic optimisations: standard operators in, standard operators out."""
-    path = scratch / "folded.onnx"
+    source, folded = scratch / "raised.onnx", scratch / "folded.onnx"
+    serialization.write(model, source)
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(path)
+    options.optimized_model_filepath = str(folded)
     with running("load"):
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    folded = onnx.load(path)
-    path.unlink()
-    return folded
+        ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    source.unlink()
+    result = serialization.parse(folded)
+    folded.unlink()
+    return result
 
 
-def _restore_interface(prepared: onnx.ModelProto, model: onnx.ModelProto) -> None:
-    for field in ("input", "output"):
-        prepared.graph.ClearField(field)
-        getattr(prepared.graph, field).extend(getattr(model.graph, field))
-    used = {node.domain for node in walk.nodes(prepared.graph)} | {""}
-    kept = [entry for entry in prepared.opset_import if entry.domain in used]
-    prepared.ClearField("opset_import")
-    prepared.opset_import.extend(kept)
-    prepared.ClearField("metadata_props")
-    prepared.metadata_props.extend(model.metadata_props)
-    prepared.producer_name, prepared.producer_version = model.producer_name, model.producer_version
-    prepared.graph.name = model.graph.name
+def _type(model: onnx.ModelProto) -> None:
+    """Types and, where known, shapes of all tensors."""
+    inferred = shape_inference.infer_shapes(shapes.skeleton(model))
+    model.graph.ClearField("value_info")
+    model.graph.value_info.extend(inferred.graph.value_info)
 
 
 def _fuse_hard_swish(graph: onnx.GraphProto) -> None:

@@ -113,10 +113,10 @@ def write(
     scheme: Scheme,
 ) -> onnx.ModelProto:
     """The model with the named nodes quantized; the others stay as they are."""
-    if not nodes:
-        return model
     source = onnx.ModelProto()
     source.CopyFrom(model)
+    if not nodes:
+        return source
     add_infer_metadata(source)
     quantizer = QDQQuantizer(
         source,

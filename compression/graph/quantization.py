@@ -11,9 +11,18 @@ import onnx
 
 from compression.dataset import Split
 from compression.errors import CompressionError, ErrorKind
-from compression.graph import bias_correction, calibration, equalization, qdq, storage, weight_rounding
+from compression.graph import (
+    bias_correction,
+    calibration,
+    equalization,
+    exclusion,
+    order,
+    qdq,
+    storage,
+    tensors,
+    weight_rounding,
+)
 from compression.graph.calibration import Statistics
-from compression.graph.index import Index
 from compression.graph.preparation import prepare
 from compression.kernels import ranges
 from compression.kernels.ranges import Method, Range
@@ -32,6 +41,7 @@ class Options:
     bias_correction: bool
     exclude: Collection[str]
     operators: Collection[str]
+    keep: Literal["auto", "none"]
     samples: int
 
 
@@ -68,15 +78,42 @@ def quantize(
         rounded = weight_rounding.rounded(prepared.graph, roundings)
         means = {name: seen.mean for name, seen in statistics.items() if seen.mean is not None}
         details["bias_corrected"] = len(bias_correction.correct(prepared.graph, rounded, means))
-    using.report(0.7, "writing")
-    written = qdq.write(
-        prepared, nodes, {name: to for name, (_, to) in chosen.items()}, roundings, options.scheme
-    )
-    details["stored"] = storage.store(
-        written.graph, {k: v for k, v in roundings.items() if k in Index(written.graph).initializers}
-    )
-    details["quantized"] = sorted(nodes)
-    return written, details
+    write = _Writer(prepared, {name: to for name, (_, to) in chosen.items()}, roundings, options.scheme)
+    quantized = frozenset(nodes)
+    if options.keep == "auto":
+        using.report(0.7, "measuring what pays")
+        feeds = next(using.split.batches(tensors.inputs(model.graph), 1))
+        bench = exclusion.Bench(model, prepared, write, feeds, using.scratch)
+        quantized, details["speeds"] = exclusion.choose(bench, quantized)
+    using.report(0.9, "writing")
+    return write(quantized), details | _lists(prepared.graph, nodes, quantized)
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the model with any choice of quantized nodes; layers that stay float keep integer weights."""
+
+    prepared: onnx.ModelProto
+    ranges: Mapping[str, Range]
+    roundings: Mapping[str, weight_rounding.Rounding]
+    scheme: qdq.Scheme
+
+    def __call__(self, nodes: Collection[str]) -> onnx.ModelProto:
+        written = qdq.write(self.prepared, nodes, self.ranges, self.roundings, self.scheme)
+        storage.store(written.graph, self.roundings)
+        written.graph.ClearField("value_info")
+        order.sort(written.graph)
+        return written
+
+
+def _lists(graph: onnx.GraphProto, nodes: set[str], quantized: Collection[str]) -> dict[str, list[str]]:
+    """Layers in graph order: computed in integers, or in floats from integer weights."""
+    layers = [node.name for node in graph.node if node.op_type in weight_rounding.LAYERS]
+    return {
+        "quantized": [name for name in layers if name in quantized],
+        "float_layers": [name for name in layers if name not in quantized],
+        "kept_float": [node.name for node in graph.node if node.name in nodes and node.name not in quantized],
+    }
 
 
 def _check(model: onnx.ModelProto, options: Options) -> None:
@@ -111,6 +148,8 @@ def _chosen(graph: onnx.GraphProto, options: Options) -> set[str]:
 
 def _equalize(prepared: onnx.ModelProto, nodes: set[str], using: Resources) -> list[str]:
     names = equalization.tensors(prepared.graph)
+    if not names:
+        return []
     seen = _observe(prepared, names, PROBE, using)
     bounds = {name: one.bound for name, one in seen.items() if one.bound is not None}
     return equalization.equalize(prepared.graph, bounds, nodes)
@@ -119,7 +158,8 @@ def _equalize(prepared: onnx.ModelProto, nodes: set[str], using: Resources) -> l
 def _observe(
     model: onnx.ModelProto, names: list[str], samples: int, using: Resources
 ) -> dict[str, Statistics]:
-    return calibration.calibrate(model, names, using.split, samples, using.threads)
+    machine = calibration.Machine(using.scratch, using.threads)
+    return calibration.calibrate(model, names, using.split, samples, machine)
 
 
 def _range(seen: Statistics, options: Options) -> tuple[Method, Range]:

@@ -1,4 +1,6 @@
-"""A model as bytes, piece by piece: the same bytes as protobuf's own, without a second copy of the weights."""
+"""A model as bytes, piece by piece: the same bytes as protobuf's own, without a second copy of the
+weights.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,8 @@ _RAW_DATA = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
 
 def parse(path: Path) -> onnx.ModelProto:
     """Errors: google.protobuf.message.DecodeError."""
-    return onnx.ModelProto.FromString(path.read_bytes())
+    model: onnx.ModelProto = onnx.ModelProto.FromString(path.read_bytes())
+    return model
 
 
 def write(model: onnx.ModelProto, path: Path) -> None:

@@ -19,7 +19,7 @@ def store(graph: onnx.GraphProto, roundings: Mapping[str, Rounding]) -> list[str
     index = Index(graph)
     stored, nodes = [], []
     for name, how in roundings.items():
-        readers = index.consumers[name]
+        readers = index.consumers[name] if name in index.initializers else []
         weight = layer_weight(readers[0], index) if readers else None
         if weight is None or weight.size < FEWEST or not all(node.input[1] == name for node in readers):
             continue

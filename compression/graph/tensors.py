@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from compression.inspection import TensorSpec
 
-SUB_BYTE = {
+SUB_BYTE: dict[int, int] = {
     TensorProto.INT4: 4,
     TensorProto.UINT4: 4,
     TensorProto.FLOAT4E2M1: 4,

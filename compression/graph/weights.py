@@ -37,7 +37,9 @@ QUANTIZED_OPERATORS = frozenset(SCALES) | {
 
 
 def weights(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    """Initializers of floating or quantized type, subgraphs included; biases of quantized layers (int32) too."""
+    """Initializers of floating or quantized type, subgraphs included; biases of quantized layers
+    (int32) too.
+    """
     scales, biases = _quantization_slots(graph)
     for scope in walk.graphs(graph):
         for tensor in scope.initializer:

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from compression.inspection import TensorSpec
 from compression import runtime, samples
 from compression.dataset import Dataset, Split
+from compression.inspection import TensorSpec
 from compression.measure import latency, layers, metric, size
 from compression.measure.fidelity import Fidelity
 from compression.measurement import Latency, Measurement, Measurements, Metric, Ratio

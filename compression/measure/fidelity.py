@@ -96,7 +96,7 @@ def _close(reference: Array, output: Array) -> Array:
 
 def _probabilities(scores: Array, axis: int) -> Array:
     """As they are if they sum to one, else by softmax."""
-    values = np.nan_to_num(scores.astype(np.float64))
+    values = np.nan_to_num(scores.astype(np.float64), posinf=1e30, neginf=-1e30)
     if values.min() >= 0 and np.allclose(values.sum(axis), 1, atol=1e-3):
         return values
     values -= values.max(axis, keepdims=True)

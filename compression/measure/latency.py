@@ -31,8 +31,8 @@ _RESAMPLES = 1000
 def interleaved(opened: Opened, feeds: Sequence[dict[str, Array]], seed: int) -> tuple[Times, Times]:
     """In a round both take the same sample, in random order.
 
-    Both are opened afresh for each sitting, in turns first: where a model happens to lie in memory is worth a few
-    per cent, which more rounds with the same two would never average out.
+    Both are opened afresh for each sitting, in turns first: where a model happens to lie in memory is worth a
+    few per cent, which more rounds with the same two would never average out.
     """
     order = random.Random(seed)  # noqa: S311  no secret
     start = time.perf_counter()
@@ -90,8 +90,9 @@ def summary(times: Times) -> Latency:
 def ratio(original: Times, candidate: Times, seed: int) -> Ratio:
     """Ratio of the medians with a 95 % bootstrap interval: sittings are drawn, and in each blocks of rounds.
 
-    Blocks of sqrt(n) rounds keep what neighbouring rounds have in common (frequency, other load), which single rounds
-    would average away (Künsch 1989); sittings keep what a session has by the chance of where it lies in memory.
+    Blocks of sqrt(n) rounds keep what neighbouring rounds have in common (frequency, other load), which
+    single rounds would average away (Künsch 1989); sittings keep what a session has by the chance of where it
+    lies in memory.
     """
     sittings, rounds = original.shape
     length = max(1, round(rounds**0.5))

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from compression import samples
 from compression.dataset import Array, Split
 from compression.errors import CompressionError
-from compression import samples
 from compression.measure.fidelity import decibels
 from compression.measure.probe import Probe
 from compression.measurement import LayerError
@@ -26,15 +26,18 @@ class _Energy:
             self.comparable = False
             return
         signal = reference.reshape(-1)
-        noise = value.reshape(-1) - signal
-        energy = float(np.vdot(signal, signal)), float(np.vdot(noise, noise))
+        with np.errstate(invalid="ignore", over="ignore"):
+            noise = value.reshape(-1) - signal
+            energy = float(np.vdot(signal, signal)), float(np.vdot(noise, noise))
         if np.isfinite(energy).all():
             self.signal += energy[0]
             self.noise += energy[1]
 
 
 def sqnr(paths: tuple[Path, Path], models: tuple[Model, Model], split: Split) -> tuple[LayerError, ...]:
-    """In the order of the original graph, over the first few samples. Empty where a graph cannot be opened up."""
+    """In the order of the original graph, over the first few samples. Empty where a graph cannot be opened
+    up.
+    """
     shared = _shared(models[0].proto.graph, models[1].proto.graph)
     energies = {name: _Energy() for name in shared}
     try:

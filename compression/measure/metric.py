@@ -1,4 +1,6 @@
-"""The task metric: what the labels say of the outputs. Sums only, so memory is flat in the number of samples."""
+"""The task metric: what the labels say of the outputs. Sums only, so memory is flat in the number
+of samples.
+"""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -27,7 +29,9 @@ def wilson(correct: int, n: int) -> Interval:
 
 
 def class_axis(output: tuple[int, ...], labels: tuple[int, ...]) -> int | None:
-    """Where the classes of an output are, if its labels are indices: last ([N, T, C]) or second ([N, C, H, W])."""
+    """Where the classes of an output are, if its labels are indices: last ([N, T, C]) or second ([N, C, H,
+    W]).
+    """
     if len(output) != len(labels) + 1:
         return None
     for axis in (len(output) - 1, 1):

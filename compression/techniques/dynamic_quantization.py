@@ -17,20 +17,20 @@ _LAYERS = ("MatMul", "Gemm", "LSTM", "Attention")
 class DynamicQuantization(Technique):
     """Stores the weights of matrix products and LSTMs as int8 and quantizes their inputs while running.
 
-    Needs no data. Scale of a weight: max |w| / 127, for each output channel or for the whole matrix; inputs are uint8
-    with the range of each single input. Convolutions stay as they are.
+    Needs no data. Scale of a weight: max |w| / 127, for each output channel or for the whole matrix; inputs
+    are uint8 with the range of each single input. Convolutions stay as they are.
     """
 
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SMALLER})
     adds: ClassVar[frozenset[Trait]] = frozenset({Trait.QUANTIZED})
     refuses: ClassVar[Mapping[Trait, str]] = {
         Trait.QUANTIZED: "the model is quantized already; start from its floating-point form",
-        Trait.HALF_PRECISION: "its weights are half precision; quantize first, or start from the float32 form",
+        Trait.HALF_PRECISION: "it is in half precision; quantize first, or start from the float32 form",
     }
     guidance: ClassVar[str] = (
-        "For transformers and recurrent networks, where no calibration data is at hand: their matrices get four times "
-        "smaller, and large ones faster. Small matrices may run slower, as each input is quantized anew. For "
-        "convolutional networks take static_quantization."
+        "For transformers and recurrent networks, where no calibration data is at hand: their matrices get "
+        "four times smaller, and large ones faster. Small matrices may run slower, as each input is "
+        "quantized anew. For convolutional networks take static_quantization."
     )
 
     technique: Literal["dynamic_quantization"] = "dynamic_quantization"

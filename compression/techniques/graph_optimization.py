@@ -15,14 +15,14 @@ _PLANS = ("", "FusionConvBN,FusionConvMul,FusionConvAdd,FusionGemm")
 class GraphOptimization(Technique):
     """Folds constants, removes dead and repeated nodes, and simplifies shape arithmetic, with onnxslim.
 
-    Exact: the result is run against the original, on calibration samples if there are any and on random ones if not,
-    and is dropped, with a note in the details, where an output differs by more than `tolerance`.
+    Exact: the result is run against the original, on calibration samples if there are any and on random ones
+    if not, and is dropped, with a note in the details, where an output differs by more than `tolerance`.
     """
 
     guidance: ClassVar[str] = (
-        "First in a recipe, before a graph is quantized: exporters leave constants and shape arithmetic behind. "
-        "It changes no result. ONNX Runtime does much of the same each time it loads a model, so expect a smaller, "
-        "simpler graph rather than speed."
+        "First in a recipe, before a graph is quantized: exporters leave constants and shape arithmetic "
+        "behind. It changes no result. ONNX Runtime does much of the same each time it loads a model, "
+        "so expect a smaller, simpler graph rather than speed."
     )
 
     technique: Literal["graph_optimization"] = "graph_optimization"

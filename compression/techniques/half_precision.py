@@ -19,16 +19,16 @@ _LEAST = 256
 class HalfPrecision(Technique):
     """Stores weights, or computes everything, in 16-bit floating point. Inputs and outputs keep their types.
 
-    With `scope: weights` each float32 weight is stored in 16 bits and cast back once, when a runtime loads the model:
-    half the size at the old speed, on any hardware. Weights that float16 cannot hold (beyond 65504) stay as they are.
-    With `scope: all` activations are float16 too, for hardware that computes in it.
+    With `scope: weights` each float32 weight is stored in 16 bits and cast back once, when a runtime loads
+    the model: half the size at the old speed, on any hardware. Weights that float16 cannot hold (beyond
+    65504) stay as they are. With `scope: all` activations are float16 too, for hardware that computes in it.
     """
 
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SMALLER})
     adds: ClassVar[frozenset[Trait]] = frozenset({Trait.HALF_PRECISION})
     guidance: ClassVar[str] = (
-        "Half the download at almost no loss. Speed comes with `scope: all` on a GPU only: processors compute in "
-        "float32 and would convert at every layer. Last in a recipe, after quantization."
+        "Half the download at almost no loss. Speed comes with `scope: all` on a GPU only: processors "
+        "compute in float32 and would convert at every layer. Last in a recipe, after quantization."
     )
 
     technique: Literal["half_precision"] = "half_precision"
@@ -89,8 +89,7 @@ class HalfPrecision(Technique):
             stored.append(
                 helper.make_node("Cast", [tensor.name], [name], f"{name}_cast", to=TensorProto.FLOAT)
             )
-        for node in proto.graph.node:
-            stored.append(node)
+        stored.extend(proto.graph.node)
         proto.graph.ClearField("node")
         proto.graph.node.extend(stored)
         order.sort(proto.graph)

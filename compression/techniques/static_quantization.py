@@ -57,6 +57,11 @@ class StaticQuantization(Technique):
     operators: tuple[Operator, ...] | None = Field(
         default=None, description="operators to quantize; null: all supported"
     )
+    keep: Literal["auto", "none"] = Field(
+        default="auto",
+        description="auto: layers that int8 does not make faster, as measured here, compute in floats from 8-bit weights "
+        "(another machine may choose others; `kept_float` in the details, given as `exclude`, repeats a choice)",
+    )
     samples: int = Field(
         default=512, ge=1, le=100_000, description="at most so many calibration samples are used"
     )
@@ -76,6 +81,7 @@ class StaticQuantization(Technique):
             bias_correction=self.bias_correction,
             exclude=self.exclude,
             operators=self.operators if self.operators is not None else sorted(qdq.OPERATORS),
+            keep=self.keep,
             samples=self.samples,
         )
         using = quantization.Resources(

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, cast
 
 from compression.errors import CompressionError
 from compression.validation import paths
@@ -62,8 +62,8 @@ def reading() -> Iterator[None]:
 def unpack_model(path: Path, folder: Path) -> Path:
     """Unpacks a zip or tar with exactly one .onnx file into `folder`, which is made; returns the .onnx file.
 
-    Errors: CompressionError `invalid_archive`, `path_refused`, `link_refused`, `member_refused`, `archive_ratio`,
-    `limit_decoded_bytes`.
+    Errors: CompressionError `invalid_archive`, `path_refused`, `link_refused`, `member_refused`,
+    `archive_ratio`, `limit_decoded_bytes`.
     """
     folder.mkdir(parents=True)
     with path.open("rb") as file:
@@ -123,7 +123,8 @@ def check_zip(path: Path) -> None:
 def members(archive: zipfile.ZipFile, budget: Budget) -> list[zipfile.ZipInfo]:
     """The regular members, with sizes as declared; reading one never gives more than it declares.
 
-    Errors: CompressionError `invalid_archive`, `path_refused`, `link_refused`, `limit_decoded_bytes`, `budget.ratio_code`.
+    Errors: CompressionError `invalid_archive`, `path_refused`, `link_refused`, `limit_decoded_bytes`,
+    `budget.ratio_code`.
     """
     infos = archive.infolist()
     if len(infos) > MAX_MEMBERS:
@@ -179,8 +180,8 @@ def _unpack_tar(path: Path, folder: Path) -> None:
     with reading(), path.open("rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        stream: IO[bytes] = gzip.GzipFile(fileobj=raw) if gzipped else raw
-        with tarfile.open(fileobj=_Counted(stream, budget), mode="r|") as archive:
+        stream = _Counted(gzip.GzipFile(fileobj=raw) if gzipped else raw, budget)
+        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS:
                     raise invalid(f"the archive has more than {MAX_MEMBERS} members")
@@ -212,7 +213,7 @@ def _write(source: IO[bytes], target: Path, size: int) -> None:
 class _Counted:
     """A stream that refuses to go on once it has given more than the budget."""
 
-    def __init__(self, stream: IO[bytes], budget: Budget) -> None:
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, budget: Budget) -> None:
         self.stream, self.budget, self.given = stream, budget, 0
 
     def read(self, size: int) -> bytes:

@@ -12,7 +12,9 @@ Key = tuple[str, str, str]
 
 
 def check(model: onnx.ModelProto) -> None:
-    """Errors: CompressionError `limit_nodes`, `limit_depth`, `invalid_onnx` (a function that calls itself)."""
+    """Errors: CompressionError `limit_nodes`, `limit_depth`, `invalid_onnx` (a function that calls
+    itself).
+    """
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     counter = _Counter(functions)
     if counter.nodes(model.graph.node, 0) > MAX_NODES:

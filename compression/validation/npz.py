@@ -1,9 +1,11 @@
-"""A hostile .npz -> a normalised one: stored uncompressed, every array under a split, each at an aligned offset."""
+"""A hostile .npz -> a normalised one: stored uncompressed, every array under a split, each at an aligned
+offset.
+"""
 
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
@@ -30,8 +32,8 @@ class _Header(NamedTuple):
 
 
 def normalise(path: Path, into: Path, scratch: Path) -> None:
-    """Errors: CompressionError `invalid_archive`, `member_refused`, `npy_pickle`, `invalid_npy`, `invalid_dataset`,
-    `limit_decoded_bytes`.
+    """Errors: CompressionError `invalid_archive`, `member_refused`, `npy_pickle`, `invalid_npy`,
+    `invalid_dataset`, `limit_decoded_bytes`.
     """
     folder = scratch / "arrays"
     folder.mkdir(parents=True)
@@ -59,13 +61,18 @@ def _unpack(source: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path) -> Array
         size = int(np.prod(header.shape, dtype=object)) * header.dtype.itemsize
         if size != info.file_size - member.tell():
             raise _npy(
-                f"array {info.filename[:80]!r} declares {_shown(header.shape)} but holds other than {size} bytes"
+                f"array {info.filename[:80]!r} does not hold what its shape {_shown(header.shape)} says"
             )
         with into.open("xb") as file:
             while chunk := member.read(_CHUNK):
                 file.write(chunk)
-    order = "F" if header.fortran_order else "C"
-    return np.memmap(into, header.dtype, "r", 0, header.shape, order)
+    return _mapped(into, header)
+
+
+def _mapped(path: Path, header: _Header) -> Array:
+    order: Literal["F", "C"] = "F" if header.fortran_order else "C"
+    array: Array = np.memmap(path, header.dtype, "r", 0, header.shape, order)
+    return array
 
 
 def _read_header(member: IO[bytes], name: str) -> _Header:
@@ -87,9 +94,8 @@ def _check(header: _Header, name: str) -> None:
     if header.dtype.kind not in "biuf" or not header.dtype.isnative or header.dtype.itemsize > 8:
         raise _npy(f"array {name[:80]!r} is {header.dtype}; numbers of at most 64 bits are read")
     if not header.shape or any(not isinstance(size, int) or size < 1 for size in header.shape):
-        raise _npy(
-            f"array {name[:80]!r} is {_shown(header.shape)}; the first axis must count samples, none may be empty"
-        )
+        shown = f"array {name[:80]!r} is {_shown(header.shape)}"
+        raise _npy(f"{shown}; the first axis must count samples, none may be empty")
 
 
 def _shown(shape: tuple[int, ...]) -> str:
@@ -126,7 +132,9 @@ def _check_splits(arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 def _cut(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """A fifth for the test, up to 512 or a fifth to calibrate with, the rest to train; by a fixed permutation."""
+    """A fifth for the test, up to 512 or a fifth to calibrate with, the rest to train; by a fixed
+    permutation.
+    """
     if not set(arrays) - set(LABELS):
         raise _invalid("the data set has labels but no inputs")
     n = _length(arrays, "the data set")
@@ -172,7 +180,7 @@ def _write(arrays: Mapping[str, Array], into: Path) -> None:
 def _write_array(member: IO[bytes], array: Array) -> None:
     npy.write_array_header_1_0(
         member, {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
-    )  # type: ignore[arg-type]
+    )
     rows = max(1, _CHUNK * len(array) // max(1, array.nbytes))
     for start in range(0, len(array), rows):
         member.write(np.ascontiguousarray(array[start : start + rows]).tobytes())

@@ -38,9 +38,7 @@ def check(model: onnx.ModelProto) -> None:
 
 def _check_versions(model: onnx.ModelProto) -> None:
     if not model.HasField("graph") or not 3 <= model.ir_version <= onnx.IR_VERSION:
-        raise invalid(
-            f"ir_version {model.ir_version} with{'' if model.HasField('graph') else 'out'} a graph is not read"
-        )
+        raise invalid(f"ir_version {model.ir_version} is not read, or there is no graph")
     for entry in model.opset_import:
         latest = _LATEST.get(entry.domain or "ai.onnx")
         if latest and not 1 <= entry.version <= latest:

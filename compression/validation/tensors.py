@@ -11,7 +11,7 @@ from compression.graph import walk
 from compression.graph.tensors import stored_bytes
 from compression.validation.limits import MAX_BYTES
 
-_TYPED = {
+_TYPED: dict[int, tuple[str, int]] = {
     TensorProto.FLOAT: ("float_data", 1),
     TensorProto.COMPLEX64: ("float_data", 2),
     TensorProto.DOUBLE: ("double_data", 1),
@@ -22,9 +22,13 @@ _TYPED = {
     TensorProto.STRING: ("string_data", 1),
 }
 """Where values lie if not in raw_data, and how many for each element; the rest is in int32_data."""
-_PACKED = {
-    TensorProto.INT4: 2, TensorProto.UINT4: 2, TensorProto.FLOAT4E2M1: 2, TensorProto.INT2: 4, TensorProto.UINT2: 4,
-}  # fmt: skip
+_PACKED: dict[int, int] = {
+    TensorProto.INT4: 2,
+    TensorProto.UINT4: 2,
+    TensorProto.FLOAT4E2M1: 2,
+    TensorProto.INT2: 4,
+    TensorProto.UINT2: 4,
+}
 _LARGEST = 2**63 - 1
 
 

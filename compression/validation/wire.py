@@ -1,4 +1,6 @@
-"""A look at a protobuf file on the wire: its messages are counted and measured before any parser builds them."""
+"""A look at a protobuf file on the wire: its messages are counted and measured before any parser
+builds them.
+"""
 
 import mmap
 from collections import Counter
@@ -40,7 +42,9 @@ _MODEL = _message(ModelProto.DESCRIPTOR, {})
 
 
 def scan(path: Path) -> None:
-    """Errors: CompressionError `empty_file`, `too_large`, `invalid_onnx`, `limit_nodes`, `limit_tensors`, `limit_depth`."""
+    """Errors: CompressionError `empty_file`, `too_large`, `invalid_onnx`, `limit_nodes`, `limit_tensors`,
+    `limit_depth`.
+    """
     size = path.stat().st_size
     if size == 0:
         raise CompressionError("empty_file", "the file is empty")

@@ -1,8 +1,10 @@
 """Files that mean harm: each is made here, with the code it must be refused with and where.
 
-`stage` says who refuses: `sniff` the API on the first bytes, `load` the inspection, `run` the job; `ok` nobody.
+`stage` says who refuses: `sniff` the API on the first bytes, `load` the inspection, `run` the job; `ok`
+nobody.
 """
 
+import gzip
 import io
 import os
 import struct
@@ -48,9 +50,13 @@ def value(name: str, kind: int, shape: list[int | str]) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, kind, shape)
 
 
-def model(nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto] | None = None, **more: object) -> onnx.ModelProto:
+def model(
+    nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto] | None = None, **more: object
+) -> onnx.ModelProto:
     """x float [n, 4] -> y float."""
-    graph = helper.make_graph(nodes, "g", [value("x", F, ["n", 4])], [value("y", F, ["n", "m"])], weights or [])
+    graph = helper.make_graph(
+        nodes, "g", [value("x", F, ["n", 4])], [value("y", F, ["n", "m"])], weights or []
+    )
     opsets = [helper.make_opsetid("", 17), *more.pop("opsets", [])]  # type: ignore[misc]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8, **more)
 
@@ -127,7 +133,9 @@ def legacy_tar_pt() -> bytes:
 
 @case(7, "script.pt", "sniff", "format_refused")
 def torchscript() -> bytes:
-    return packed({"model/data.pkl": PICKLE, "model/code/__torch__.py": b"def f(): ...", "model/version": b"3\n"})
+    return packed(
+        {"model/data.pkl": PICKLE, "model/code/__torch__.py": b"def f(): ...", "model/version": b"3\n"}
+    )
 
 
 @case(7, "script.zip", "sniff", "format_refused")
@@ -163,9 +171,13 @@ def zip_cut() -> bytes:
 # --- external data
 
 
-def external(entries: list[tuple[str, str]], dims: tuple[int, ...] = (4, 4), tensors: int = 1) -> onnx.ModelProto:
+def external(
+    entries: list[tuple[str, str]], dims: tuple[int, ...] = (4, 4), tensors: int = 1
+) -> onnx.ModelProto:
     weights = [
-        TensorProto(name="w" if at == 0 else f"w{at}", data_type=F, dims=dims, data_location=TensorProto.EXTERNAL)
+        TensorProto(
+            name="w" if at == 0 else f"w{at}", data_type=F, dims=dims, data_location=TensorProto.EXTERNAL
+        )
         for at in range(tensors)
     ]
     for weight in weights:
@@ -330,15 +342,21 @@ def _field(number: int, content: bytes) -> bytes:
 def nested_ifs(depth: int) -> bytes:
     """If within If, written from the inside out: no recursion on our side."""
     output = _field(12, value("r", F, ["n", 4]).SerializeToString())
-    inner = _field(1, helper.make_node("Identity", ["x"], ["r"]).SerializeToString()) + _field(2, b"leaf") + output
+    inner = (
+        _field(1, helper.make_node("Identity", ["x"], ["r"]).SerializeToString())
+        + _field(2, b"leaf")
+        + output
+    )
     for level in range(depth):
         graph_type = _varint(20 << 3) + bytes([onnx.AttributeProto.GRAPH])
-        leaf = helper.make_graph([helper.make_node("Identity", ["x"], ["r"])], "leaf", [], [value("r", F, ["n", 4])])
+        leaf = helper.make_graph(
+            [helper.make_node("Identity", ["x"], ["r"])], "leaf", [], [value("r", F, ["n", 4])]
+        )
         branches = _field(5, _field(1, b"then_branch") + _field(6, inner) + graph_type)
         branches += _field(5, _field(1, b"else_branch") + _field(6, leaf.SerializeToString()) + graph_type)
         node = _field(1, b"c") + _field(2, b"r" if level < depth - 1 else b"y") + _field(4, b"If") + branches
         inner = _field(1, node) + _field(2, b"g") + (output if level < depth - 1 else b"")
-    top = model([], [numpy_helper.from_array(np.array(True), "c")])  # noqa: FBT003
+    top = model([], [numpy_helper.from_array(np.array(True), "c")])
     top.graph.ClearField("name")
     return top.SerializeToString() + _field(7, inner)
 
@@ -368,7 +386,7 @@ def _loop(trips: int, scan: bool) -> bytes:
     body = helper.make_graph(nodes, "body", body_inputs, body_outputs)
     weights = [
         numpy_helper.from_array(np.array(trips, np.int64), "trips"),
-        numpy_helper.from_array(np.array(True), "go"),  # noqa: FBT003
+        numpy_helper.from_array(np.array(True), "go"),
         numpy_helper.from_array(np.array([1, 1 << 22], np.int64), "reps"),
     ]
     loop = helper.make_node("Loop", ["trips", "go", "x"], ["y", "all"] if scan else ["y"], body=body)
@@ -389,7 +407,9 @@ def loop_growing() -> bytes:
 
 
 def _bomb(node: onnx.NodeProto, *weights: tuple[str, np.ndarray]) -> bytes:
-    return model([node], [numpy_helper.from_array(array, name) for name, array in weights]).SerializeToString()
+    return model(
+        [node], [numpy_helper.from_array(array, name) for name, array in weights]
+    ).SerializeToString()
 
 
 _RUN = ("E_SANDBOX_OOM", "E_MODEL_RUN")
@@ -439,7 +459,9 @@ def resize() -> bytes:
 
 @case(39, "pad.onnx", "run", *_RUN)
 def pad() -> bytes:
-    return _bomb(helper.make_node("Pad", ["x", "p"], ["y"]), ("p", np.array([0, 0, 1 << 40, 1 << 40], np.int64)))
+    return _bomb(
+        helper.make_node("Pad", ["x", "p"], ["y"]), ("p", np.array([0, 0, 1 << 40, 1 << 40], np.int64))
+    )
 
 
 def _dimensions(*dims: int) -> bytes:
@@ -476,7 +498,9 @@ def _conv(**attributes: object) -> bytes:
         [helper.make_node("Conv", ["x", "w"], ["y"], **attributes)],
         "g", [value("x", F, ["n", 1, 8, 8])], [value("y", F, ["n", 2, "h", "v"])], [weight],
     )  # fmt: skip
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8).SerializeToString()
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    ).SerializeToString()
 
 
 @case(42, "conv.onnx", "run", "E_MODEL_RUN")
@@ -497,7 +521,9 @@ def conv_dilation_huge() -> bytes:
 @case(44, "evil.onnx", "load", "op_refused")
 def custom_domain() -> bytes:
     opsets = [helper.make_opsetid("evil.ops", 1)]
-    return model([helper.make_node("Run", ["x"], ["y"], domain="evil.ops")], opsets=opsets).SerializeToString()
+    return model(
+        [helper.make_node("Run", ["x"], ["y"], domain="evil.ops")], opsets=opsets
+    ).SerializeToString()
 
 
 @case(44, "unknown.onnx", "load", "op_refused")
@@ -513,7 +539,9 @@ def cycle() -> bytes:
 
 @case(46, "twice.onnx", "load", "invalid_onnx")
 def duplicate_output() -> bytes:
-    return model([helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["y"])]).SerializeToString()
+    return model(
+        [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["y"])]
+    ).SerializeToString()
 
 
 @case(46, "dangling.onnx", "load", "invalid_onnx")
@@ -555,7 +583,9 @@ def chain_10k() -> bytes:
 
 
 def _filled(array: np.ndarray) -> bytes:
-    return model([helper.make_node("MatMul", ["x", "w"], ["y"])], [numpy_helper.from_array(array, "w")]).SerializeToString()
+    return model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])], [numpy_helper.from_array(array, "w")]
+    ).SerializeToString()
 
 
 @case(50, "nan.onnx", "ok")
@@ -685,8 +715,6 @@ def tar_pax_path() -> bytes:
 
 @case(68, "zeros.tar.gz", "load", "archive_ratio", "limit_decoded_bytes")
 def tar_gz_zeros() -> bytes:
-    import gzip
-
     info = tarfile.TarInfo("w.bin")
     info.size = 300 << 20
     return gzip.compress(info.tobuf() + bytes(info.size), 1)
@@ -739,7 +767,9 @@ def npy_shape_negative() -> bytes:
 
 @case(61, "data.npz", "load", "invalid_npy", purpose="dataset")
 def npy_descr_eval() -> bytes:
-    return _header("{'descr': __import__('os').system('touch /tmp/pare-pwned'), 'fortran_order': False, 'shape': (1,)}\n")
+    return _header(
+        "{'descr': __import__('os').system('touch /tmp/pare-pwned'), 'fortran_order': False, 'shape': (1,)}\n"
+    )
 
 
 @case(61, "data.npz", "load", "invalid_npy", purpose="dataset")

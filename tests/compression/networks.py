@@ -39,16 +39,20 @@ class Builder:
         return model
 
 
-def cnn(opset: int = 17, channels: int = 16, classes: int = 10) -> onnx.ModelProto:
-    """Convolutions with BatchNorm, a depthwise one, a residual sum, a linear head; image [batch, 1, 12, 12]."""
+def cnn(opset: int = 17, channels: int = 32, classes: int = 10) -> onnx.ModelProto:
+    """Convolutions with BatchNorm, a depthwise one, a residual sum, a head; image [batch, 1, 12, 12]."""
     b = Builder()
 
     def conv(source: str, name: str, ins: int, outs: int, group: int = 1) -> str:
         w = b.weight(f"{name}.weight", outs, ins // group, 3, 3)
         x = b.node("Conv", [source, w], f"{name}.conv", kernel_shape=[3, 3], pads=[1] * 4, group=group)
-        stats = [b.constant(f"{name}.{k}", v.astype(np.float32)) for k, v in {
-            "gamma": b.random.uniform(0.5, 1.5, outs), "beta": b.random.normal(0, 0.1, outs),
-            "mean": b.random.normal(0, 0.1, outs), "var": b.random.uniform(0.5, 1.5, outs)}.items()]  # fmt: skip
+        values = {
+            "gamma": b.random.uniform(0.5, 1.5, outs),
+            "beta": b.random.normal(0, 0.1, outs),
+            "mean": b.random.normal(0, 0.1, outs),
+            "var": b.random.uniform(0.5, 1.5, outs),
+        }
+        stats = [b.constant(f"{name}.{key}", array.astype(np.float32)) for key, array in values.items()]
         return b.node("BatchNormalization", [x, *stats], f"{name}.norm")
 
     first = b.node("Relu", [conv("image", "stem", 1, channels)], "stem.relu")

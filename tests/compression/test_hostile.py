@@ -1,4 +1,6 @@
-"""Every hostile file is refused with its code, where it should be; whatever passes can be normalised again."""
+"""Every hostile file is refused with its code, where it should be; whatever passes can be
+normalised again.
+"""
 
 import time
 from pathlib import Path
@@ -11,7 +13,9 @@ from compression.formats.sniff import check_head
 from tests.compression import hostile
 
 REFUSED = {name: case for name, case in hostile.CASES.items() if case.stage in {"sniff", "load"}}
-ACCEPTED = {name: case for name, case in hostile.CASES.items() if case.stage in {"run", "ok"} and case.row != 42}
+ACCEPTED = {
+    name: case for name, case in hostile.CASES.items() if case.stage in {"run", "ok"} and case.row != 42
+}
 
 
 def load(case: hostile.Case, folder: Path) -> None:

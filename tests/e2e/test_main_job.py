@@ -1,26 +1,17 @@
-import io
-from pathlib import Path
-
 import numpy as np
 import onnxruntime as ort
 import pytest
 
-from app.settings import Settings
 from tests.compression import networks
-from tests.service import images, serving
+from tests.programs import eventually
+from tests.service import Service, images
 
-STEPS = [{"technique": "graph_optimization"}, {"technique": "dynamic_quantization"}]
-
-
-@pytest.fixture
-def service(settings: Settings, tmp_path: Path):
-    with serving(settings, tmp_path / "service.log") as running:
-        yield running
+STEPS = [{"technique": "graph_optimization"}, {"technique": "static_quantization"}]
+pytestmark = pytest.mark.parametrize("service", ["embedded", "full"], indirect=True)
 
 
-def test_upload_compress_prove_download(service):
-    original = networks.cnn().SerializeToString()
-    model, data = service.model(original), service.dataset(images())
+def test_upload_compress_prove_download(service: Service) -> None:
+    model, data = service.model(networks.cnn().SerializeToString()), service.dataset(images())
     assert (model["state"], data["state"]) == ("ready", "ready")
 
     job = service.finished(service.submit(model, data, *STEPS))
@@ -36,4 +27,20 @@ def test_upload_compress_prove_download(service):
     told = [event["type"] for event in service.events(job)]
     assert told[:3] == ["job.created", "job.started", "job.step.started"]
     assert told[-2:] == ["artifact.created", "job.succeeded"]
-    assert not list((service.settings.data_dir / "work").glob("worker-*/*"))
+
+
+def test_the_same_work_is_not_done_twice(service: Service) -> None:
+    model, data = service.model(networks.cnn().SerializeToString()), service.dataset(images())
+    first = service.finished(service.submit(model, data, *STEPS))
+    again = service.finished(service.submit(model, data, *STEPS))
+    anew = service.finished(service.submit(model, data, *STEPS, cache="off"))
+
+    hits = [[step["cache_hit"] for step in service.steps(job)] for job in (again, anew)]
+    assert hits == [[True, True], [False, False]]
+    digests = {job["artifacts"][0]["sha256"] for job in (first, again, anew)}
+    assert len(digests) == 1  # and what is done again gives the same bytes
+
+
+def test_nothing_is_left_behind(service: Service) -> None:
+    service.dataset(images(seed=3))
+    eventually(lambda: not list((service.settings.data_dir / "work").glob("worker-*/*")))

@@ -1,0 +1,104 @@
+"""Which nodes are worth quantizing: measured gains against the cost of crossing between floats and integers."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import onnx
+
+from compression.graph import profile, shapes
+from compression.graph.index import Index
+from compression.kernels.minimum_cut import cheapest_split
+from compression.runtime import Array
+
+LEAST_GAIN = 1.1
+"""Integers must be so many times faster than floats with integer weights: the noise they add has to pay."""
+CLEAR_GAIN = 1.5
+"""Where all layers together gain so much over the original, only a split of which as much is expected is tried."""
+TOO_SHORT = 100e-6
+"""Seconds. Of a model that runs no longer than this no layer's time can be told from noise: none is excluded."""
+CROSSING = 0.25e-9
+"""Seconds an element costs to round or restore, where the profile holds no such kernel."""
+SECONDS = 0.4
+"""Of measuring a pair of models."""
+Feeds = Mapping[str, Array]
+Write = Callable[[Collection[str]], onnx.ModelProto]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Models under measurement: as uploaded, made ready, and a writer of quantized ones; with one sample to run."""
+
+    original: onnx.ModelProto
+    prepared: onnx.ModelProto
+    write: Write
+    feeds: Feeds
+    scratch: Path
+
+    def speed(self, nodes: Collection[str]) -> float:
+        """Time of the original / time with these nodes quantized, run in turns."""
+        before, after = profile.paired_seconds(self.original, self.write(nodes), self.feeds, SECONDS)
+        return before / after
+
+
+def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[str, float]]:
+    """The nodes to quantize, and the measured speed against the original of each candidate: all of `nodes`, the
+    cheapest split by the profiles, and none (integer weights only).
+    """
+    floats = profile.node_seconds(bench.prepared, bench.feeds, bench.scratch)
+    if sum(floats.values()) < TOO_SHORT:
+        return nodes, {}
+    integers = profile.node_seconds(bench.write(nodes), bench.feeds, bench.scratch)
+    split, share = _split(bench, nodes, floats, integers)
+    candidates = {"all": nodes, "split": split, "none": frozenset[str]()}
+    speeds = {"all": bench.speed(nodes)}
+    if speeds["all"] < CLEAR_GAIN:
+        speeds["none"] = bench.speed(())
+    if split and share * LEAST_GAIN < 1:
+        speeds["split"] = bench.speed(split)
+    best = max(speeds, key=lambda name: speeds[name] * (LEAST_GAIN if name == "none" else 1.0))
+    return candidates[best], {name: round(speed, 3) for name, speed in speeds.items()}
+
+
+def _split(
+    bench: Bench, nodes: frozenset[str], floats: Mapping[str, float], integers: Mapping[str, float]
+) -> tuple[frozenset[str], float]:
+    """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each edge; and
+    its expected share of the time of quantizing all or none, whichever is less.
+    """
+    graph = bench.prepared.graph
+    known = shapes.infer(bench.prepared, {name: value.shape for name, value in bench.feeds.items()})
+    per_element = _crossing_seconds(integers, known)
+    as_float = {node.name: floats.get(node.name, 0.0) for node in graph.node}
+    as_integer = {name: integers.get(name, 0.0) if name in nodes else 1.0 for name in as_float}
+    borders = [
+        (start, end, per_element * known[tensor].elements if tensor in known else 0.0)
+        for start, tensor, end in _edges(graph)
+    ]
+
+    def cost(chosen: Collection[str]) -> float:
+        crossed = sum(price for start, end, price in borders if (start in chosen) != (end in chosen))
+        return crossed + sum((as_integer if name in chosen else as_float)[name] for name in as_float)
+
+    split = frozenset(cheapest_split(as_integer, as_float, borders) & nodes)
+    return split, cost(split) / max(min(cost(nodes), cost(())), 1e-9)
+
+
+def _edges(graph: onnx.GraphProto) -> Iterator[tuple[str, str, str]]:
+    index = Index(graph)
+    for tensor, readers in index.consumers.items():
+        producer = index.producer.get(tensor)
+        if producer is not None:
+            yield from ((producer.name, tensor, reader.name) for reader in readers)
+
+
+def _crossing_seconds(integers: Mapping[str, float], known: Mapping[str, shapes.Shape]) -> float:
+    """Of one element, the median over the conversions that ran."""
+    rates = [
+        seconds / known[tensor].elements
+        for name, seconds in integers.items()
+        for tensor in [name.removesuffix("_QuantizeLinear").removesuffix("_DequantizeLinear")]
+        if tensor != name and tensor in known and known[tensor].elements > 1000
+    ]
+    return median(rates) if rates else CROSSING

@@ -1,0 +1,64 @@
+"""Where a model's time goes: seconds of each node of the graph as it was before the runtime fused some of them."""
+
+import json
+import re
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import onnx
+
+from compression import runtime
+from compression.graph.index import Index
+
+RUNS = 12
+FEWEST = 9
+CONVERSIONS = ("_QuantizeLinear", "_DequantizeLinear")
+SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
+
+
+def node_seconds(
+    model: onnx.ModelProto, feeds: Mapping[str, runtime.Array], scratch: Path
+) -> dict[str, float]:
+    """Median over runs on one thread. A fused kernel counts for the node that its name leads to: by the node's own
+    name, or by the tensor it makes. Kernels that the runtime made up itself (layout changes) are left out.
+    """
+    session = runtime.session(model, profile=scratch / "profile")
+    for _ in range(RUNS):
+        runtime.run(session, feeds)
+    path = Path(session.end_profiling())
+    events = json.loads(path.read_text())
+    path.unlink()
+    return _by_node(events, model)
+
+
+def _by_node(events: Sequence[Mapping[str, object]], model: onnx.ModelProto) -> dict[str, float]:
+    producer = Index(model.graph).producer
+    names = {node.name for node in model.graph.node}
+    spent: dict[str, list[float]] = defaultdict(list)
+    for event in events:
+        kernel = str(event.get("name", ""))
+        if event.get("cat") == "Node" and kernel.endswith("_kernel_time"):
+            label = SUFFIXES.sub("", kernel.removesuffix("_kernel_time"))
+            if label not in names and label in producer:
+                label = producer[label].name
+            if label in names or label.endswith(CONVERSIONS):
+                spent[label].append(float(str(event["dur"])) * 1e-6)
+    return {name: median(durations) for name, durations in spent.items()}
+
+
+def paired_seconds(
+    first: onnx.ModelProto, second: onnx.ModelProto, feeds: Mapping[str, runtime.Array], budget: float
+) -> tuple[float, float]:
+    """Median time of one run of either model on one thread, taken in turns for about `budget` seconds."""
+    sessions = runtime.session(first), runtime.session(second)
+    taken: tuple[list[float], list[float]] = ([], [])
+    end = time.perf_counter() + budget
+    while time.perf_counter() < end or len(taken[0]) < FEWEST:
+        for session, times in zip(sessions, taken, strict=True):
+            start = time.perf_counter()
+            runtime.run(session, feeds)
+            times.append(time.perf_counter() - start)
+    return median(taken[0]), median(taken[1])

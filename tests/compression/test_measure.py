@@ -1,0 +1,185 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import zstandard
+from onnx import helper, numpy_helper
+
+from compression.errors import CompressionError
+from compression.measure import compare, fidelity, latency, metric, size
+from compression.measurement import Measurements
+from tests.compression.conftest import Normalise, Pack, arrays, network
+from tests.compression.networks import Builder, F
+
+
+@pytest.fixture(autouse=True)
+def _brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "SECONDS", 0.05)
+    monkeypatch.setattr(latency, "MOST", 60)
+
+
+def noisy(model: onnx.ModelProto, share: float) -> onnx.ModelProto:
+    """The same graph with disturbed weights."""
+    random = np.random.default_rng(3)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.ndim > 1:
+            moved = values + share * values.std() * random.standard_normal(values.shape, np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(moved, tensor.name))
+    return model
+
+
+def test_a_model_against_itself(normalise: Normalise, pack: Pack) -> None:
+    path, data = normalise(network("cnn")), pack(arrays("cnn"))
+    result = compare(path, path, data, seed=1)
+    assert result.original.metric == result.compressed.metric
+    assert result.original.metric is not None
+    assert result.original.metric.n == 60
+    assert (result.compressed.agreement, result.compressed.kl) == (1.0, 0.0)
+    assert result.compressed.sqnr_db == fidelity.CEILING_DB
+    assert result.original.agreement is None
+    assert {name: ratio.value for name, ratio in result.ratios.items() if name != "latency"} == dict.fromkeys(
+        ("bytes", "bytes_zstd", "params", "nonzero_params", "macs", "peak_activation_bytes"), 1.0
+    )
+    assert {layer.sqnr_db for layer in result.layers} == {fidelity.CEILING_DB}
+    assert result.warnings == ()
+    assert result.original.bytes == path.stat().st_size
+    assert Measurements.model_validate_json(result.model_dump_json()) == result
+
+
+def test_a_disturbed_model_is_seen_in_every_number(normalise: Normalise, pack: Pack) -> None:
+    paths = normalise(network("cnn")), normalise(noisy(network("cnn"), 0.1))
+    result = compare(*paths, pack(arrays("cnn")))
+    assert result.compressed.sqnr_db is not None
+    assert 5 < result.compressed.sqnr_db < 40
+    assert 0 < (result.compressed.agreement or 0) <= 1
+    assert result.layers[0].tensor == "stem.conv"
+    assert all(5 < layer.sqnr_db < 60 for layer in result.layers)
+
+
+def test_tokens_and_classes_of_each(normalise: Normalise, pack: Pack) -> None:
+    result = compare(
+        normalise(network("transformer")),
+        normalise(noisy(network("transformer"), 0.05)),
+        pack(arrays("transformer")),
+    )
+    assert result.original.metric is not None
+    assert result.original.metric.name == "token_accuracy"
+    assert result.original.macs == 9 * (4 * 32 * 32 + 2 * 9 * 32 + 32 * 64 + 64 * 7)
+    assert result.compressed.kl is not None
+    assert result.compressed.kl > 0
+
+
+def test_a_fixed_batch_two_outputs_and_no_labels(normalise: Normalise, pack: Pack) -> None:
+    result = compare(
+        normalise(network("lstm")), normalise(noisy(network("lstm"), 0.05)), pack(arrays("lstm"))
+    )
+    assert result.original.metric is None
+    assert result.compressed.agreement is not None
+    assert result.compressed.sqnr_db is not None
+    assert result.original.macs == 7 * 4 * 24 * (12 + 24) + 24 * 5
+
+
+@pytest.mark.parametrize("name", ["cnn", "transformer", "lstm"])
+def test_without_data_on_random_samples_and_says_so(name: str, normalise: Normalise) -> None:
+    path = normalise(network(name))
+    first, second = compare(path, path, None, seed=4), compare(path, path, None, seed=4)
+    assert first.warnings == second.warnings
+    assert "no data set: measured on 32 random samples" in first.warnings[0]
+
+
+def regression(bias: float = 0.0) -> onnx.ModelProto:
+    b = Builder()
+    b.node("Add", ["x", b.constant("bias", np.full(3, bias, np.float32))], "y")
+    ends = [helper.make_tensor_value_info(name, F, ["n", 3]) for name in "xy"]
+    return b.model(ends[:1], ends[1:])
+
+
+def test_float_labels_are_scored_by_root_mean_square(normalise: Normalise, pack: Pack) -> None:
+    x = np.random.default_rng(0).standard_normal((100, 3)).astype(np.float32)
+    data = pack({"test/x": x, "test/label": x + 0.5})
+    result = compare(normalise(regression()), normalise(regression(0.25)), data)
+    before, after = result.original.metric, result.compressed.metric
+    assert before is not None
+    assert after is not None
+    assert (before.name, before.higher_is_better) == ("rmse", False)
+    assert before.value == pytest.approx(0.5, abs=1e-5)
+    assert after.value == pytest.approx(0.25, abs=1e-5)
+
+
+def test_labels_that_fit_nothing_are_said_so(normalise: Normalise, pack: Pack) -> None:
+    data = pack({"test/x": np.zeros((9, 3), np.float32), "test/label": np.zeros((9, 5, 5), np.int64)})
+    result = compare(normalise(regression()), normalise(regression()), data)
+    assert result.original.metric is None
+    assert result.warnings == ("the labels fit no output; no task metric was measured",)
+
+
+def test_nan_of_the_compressed_model_alone_is_an_error(normalise: Normalise, pack: Pack) -> None:
+    data = pack({"test/x": np.zeros((9, 3), np.float32)})
+    with pytest.raises(CompressionError, match="E_NUMERIC"):
+        compare(normalise(regression()), normalise(regression(np.nan)), data)
+    result = compare(normalise(regression(np.inf)), normalise(regression(np.inf)), data)
+    assert "weights of the original model hold NaN or infinity" in result.warnings
+
+
+def test_wilson_interval() -> None:
+    assert metric.wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert metric.wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("output", "labels", "axis"),
+    [
+        ((8, 10), (8,), 1),
+        ((8, 5, 10), (8, 5), 2),
+        ((8, 10, 4, 4), (8, 4, 4), 1),
+        ((8, 1), (8,), None),
+        ((8, 3), (8, 3), None),
+    ],
+)
+def test_where_the_classes_are(output: tuple[int, ...], labels: tuple[int, ...], axis: int | None) -> None:
+    assert metric.class_axis(output, labels) == axis
+
+
+def test_latency_interval_covers_the_truth_and_shrinks() -> None:
+    random = np.random.default_rng(0)
+
+    def times(scale: float, rounds: int) -> np.ndarray:
+        return scale * random.lognormal(0, 0.1, (8, rounds))
+
+    wide, narrow = (latency.ratio(times(2, n), times(1, n), 0) for n in (20, 500))
+    for ratio in (wide, narrow):
+        assert ratio.ci95 is not None
+        assert ratio.ci95[0] < 2 < ratio.ci95[1]
+    assert wide.ci95 is not None
+    assert narrow.ci95 is not None
+    assert narrow.ci95[1] - narrow.ci95[0] < wide.ci95[1] - wide.ci95[0]
+
+
+def test_rounds_are_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(latency, "SITTINGS", (1, 1))
+    calls: list[int] = []
+
+    def opened(index: int) -> latency.Run:
+        return lambda _sample: calls.append(index)
+
+    original, candidate = latency.interleaved(opened, [{}], seed=0)
+    assert original.shape == candidate.shape
+    timed = calls[20:]
+    assert all(set(timed[at : at + 2]) == {0, 1} for at in range(0, len(timed), 2))
+    assert len({tuple(timed[at : at + 2]) for at in range(0, len(timed), 2)}) == 2
+
+
+def test_download_size_is_what_zstd_makes_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(np.random.default_rng(0).integers(0, 20, 300_000, np.uint8).tobytes())
+    frame = zstandard.ZstdCompressor(level=19).compress(path.read_bytes())
+    assert size.zstd_bytes(path) == pytest.approx(len(frame), abs=16)
+
+
+def test_equal_weight_for_every_output() -> None:
+    seen = fidelity.Fidelity()
+    small, large = np.ones((4, 3), np.float32), 1000 * np.ones((4, 3), np.float32)
+    seen.add({"a": small, "b": large}, {"a": small * 1.1, "b": large})
+    assert seen.sqnr_db == pytest.approx(10 * np.log10(2 / 0.01), abs=1e-3)
