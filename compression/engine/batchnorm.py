@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, numpy_helper
 from torch import Tensor
 
 from compression.engine.engine import Engine
+from compression.engine.normalise import INITIALIZERS_ALONE
 from compression.graph import walk
 from compression.model import Model
 
@@ -44,14 +45,15 @@ class _Sums:
 
 
 def insert_batchnorm(model: Model, batches: Iterable[Mapping[str, Tensor]]) -> Model:
-    """A BatchNormalization after every Conv that has none, with the statistics of these batches: the same
-    function.
+    """The same function with a BatchNormalization after every Conv that had none, its statistics those of
+    these batches.
 
     The Conv's bias becomes its bias, under the same name. Convolutions that share a weight are left alone.
     """
     proto = model.copy()
     uses = _Uses(proto)
     chosen = [node for node in proto.graph.node if _insertable(node, uses)]
+    proto.ir_version = max(proto.ir_version, INITIALIZERS_ALONE)
     sums = _statistics(model, [node.output[0] for node in chosen], batches)
     for node in chosen:
         if sums[node.output[0]].count:
@@ -95,23 +97,22 @@ def _insertable(node: NodeProto, uses: _Uses) -> bool:
     if node.op_type != "Conv" or node.domain or uses.owned(node.input[1]) is None:
         return False
     reader = uses.only_reader(node.output[0])
-    bias = node.input[2] if len(node.input) > 2 else ""
-    return (reader is None or reader.op_type != "BatchNormalization") and (
-        not bias or uses.owned(bias) is not None
-    )
+    normalised = reader is not None and reader.op_type == "BatchNormalization"
+    return not normalised and (not _bias(node) or uses.owned(_bias(node)) is not None)
+
+
+def _bias(conv: NodeProto) -> str:
+    return conv.input[2] if len(conv.input) > 2 else ""
 
 
 def _insert(proto: ModelProto, conv: NodeProto, sums: _Sums) -> None:
     graph, output = proto.graph, conv.output[0]
     uses = _Uses(proto)
-    weight = uses.stored[conv.input[1]]
-    dtype = numpy_helper.to_array(weight).dtype
+    dtype = numpy_helper.to_array(uses.stored[conv.input[1]]).dtype
     mean, variance = sums.mean.numpy(), sums.variance.numpy().astype(dtype)
-    before = (
-        numpy_helper.to_array(uses.stored[conv.input[2]]).astype(np.float64) if len(conv.input) > 2 else 0.0
-    )
-    bias = conv.input[2] if len(conv.input) > 2 else f"{output}_bn_bias"
-    names = [f"{output}_bn_scale", bias, f"{output}_bn_mean", f"{output}_bn_variance"]
+    bias = _bias(conv)
+    before = numpy_helper.to_array(uses.stored[bias]).astype(np.float64) if bias else 0.0
+    names = [f"{output}_bn_scale", bias or f"{output}_bn_bias", f"{output}_bn_mean", f"{output}_bn_variance"]
     values = [_deviation(variance, EPSILON), mean.astype(dtype), (mean - before).astype(dtype), variance]
     for name, value in zip(names, values, strict=True):
         _store(proto, name, value)
@@ -182,8 +183,8 @@ def _fold(proto: ModelProto, pair: _Pair) -> None:
     factor = scale / _deviation(variance.astype(dtype), epsilon).astype(np.float64)
     weight = pair.array(conv.input[1])
     shape = [-1 if axis == pair.axis else 1 for axis in range(weight.ndim)]
-    offset = pair.array(conv.input[2]) if len(conv.input) > 2 and conv.input[2] else 0.0
-    name = conv.input[2] if len(conv.input) > 2 and conv.input[2] else norm.input[2]
+    offset = pair.array(_bias(conv)) if _bias(conv) else 0.0
+    name = _bias(conv) or norm.input[2]
     _store(proto, conv.input[1], (weight * factor.reshape(shape)).astype(dtype))
     _store(proto, name, (bias + (offset - mean) * factor).astype(dtype))
     inputs = [conv.input[0], conv.input[1], name]

@@ -20,6 +20,8 @@ from compression.engine.roles import Reading, Role, readings
 from compression.graph import order, walk
 from compression.model import Model
 
+INITIALIZERS_ALONE = 4
+"""The first IR version whose initializers need not be graph inputs too."""
 _GROWTH = 1 << 20
 """A folded tensor may be this many bytes larger than what it is made of; else the file would grow by Expand
 and Tile.
@@ -46,6 +48,7 @@ def normalise(model: Model) -> Model:
     proto = model.copy()
     if proto.functions:
         proto = onnx.inliner.inline_local_functions(proto)
+    proto.ir_version = max(proto.ir_version, INITIALIZERS_ALONE)
     order.sort(proto.graph)
     _constants_to_initializers(proto.graph)
     _fold(proto)
@@ -135,21 +138,20 @@ def _untie(proto: ModelProto) -> None:
     reader = Reader(proto)
     stored = {name: from_proto(tensor) for name, tensor in reader.stored.items()}
     reads = Counter(name for node in reader.graph.walk() for name in node.inputs)
-    shared: dict[str, dict[str, list[Reading]]] = {}
+    shared: dict[str, dict[tuple[str, int], list[Reading]]] = {}
     for reading in readings(reader.graph, stored):
         vector = max(stored[reading.tensor].shape, default=1) == stored[reading.tensor].numel()
         if reading.direct and vector and reading.role in _VECTORS and reads[reading.tensor] > 1:
-            uses = shared.setdefault(reading.tensor, {})
-            uses.setdefault(_companion(reading.node, reader.graph, stored), []).append(reading)
+            use = _companion(reading.node, reader.graph, stored), reading.slot
+            shared.setdefault(reading.tensor, {}).setdefault(use, []).append(reading)
     nodes = {node.output[0]: node for node in proto.graph.node if node.output}
     initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
-    for name in shared.keys() & initializers.keys():
+    for name in (name for name in shared if name in initializers):
         groups = list(shared[name].values())
         first = 1 if reads[name] == sum(map(len, groups)) else 0
         for group in groups[first:]:
-            _own_copy(
-                proto.graph, initializers[name], [(nodes.get(r.node.outputs[0]), r.slot) for r in group]
-            )
+            places = [(nodes.get(reading.node.outputs[0]), reading.slot) for reading in group]
+            _own_copy(proto.graph, initializers[name], places)
 
 
 def _companion(node: Node, graph: Graph, stored: Mapping[str, Tensor]) -> str:
@@ -160,9 +162,8 @@ def _companion(node: Node, graph: Graph, stored: Mapping[str, Tensor]) -> str:
 
 
 def _own_copy(graph: GraphProto, tensor: TensorProto, uses: list[tuple[NodeProto | None, int]]) -> None:
-    taken = {entry.name for entry in graph.initializer} | {
-        name for node in graph.node for name in node.output
-    }
+    taken = {name for node in graph.node for name in node.output}
+    taken |= {entry.name for entry in graph.initializer}
     copy = TensorProto()
     copy.CopyFrom(tensor)
     numbered = (f"{tensor.name}_{count}" for count in itertools.count(2))

@@ -60,6 +60,25 @@ def test_equal_vectors_stored_once_are_untied_and_matrices_are_not() -> None:
     assert roles["table"] is Role.WEIGHT
 
 
+def test_scale_and_variance_stored_once_are_untied() -> None:
+    nodes = [node("BatchNormalization", ["x", "ones", "zeros", "zeros", "ones"], "y")]
+    stored = {"ones": np.ones(3, np.float32), "zeros": np.zeros(3, np.float32)}
+    before = model(nodes, [("x", [2, 3, 4])], ["y"], stored)
+    after = normalise(before)
+    same(before, after, 2, 3, 4)
+    engine = Engine.from_model(after).train()
+    assert sorted(engine.roles.values()) == [Role.BIAS, Role.SCALE, Role.STATISTIC, Role.STATISTIC]
+    engine(x=torch.randn(2, 3, 4))["y"].square().sum().backward()
+    assert not torch.equal(engine.values()["ones_2"], torch.ones(3))
+
+
+def test_the_same_bytes_every_time() -> None:
+    nodes = [node("BatchNormalization", ["x", "ones", "zeros", "zeros", "ones"], "y")]
+    stored = {"ones": np.ones(3, np.float32), "zeros": np.zeros(3, np.float32)}
+    after = normalise(model(nodes, [("x", [2, 3, 4])], ["y"], stored))
+    assert [t.name for t in after.proto.graph.initializer] == ["ones", "zeros", "ones_2", "zeros_2"]
+
+
 def test_a_vector_that_is_a_constant_elsewhere_is_untied_from_it() -> None:
     nodes = [
         node("Conv", ["x", "w", "zeros"], "a"),
