@@ -246,7 +246,7 @@ def throughput(
 
 
 def difference(path: Path, sizes: Mapping[str, int]) -> dict[str, float]:
-    """Largest errors over the tolerated one, which is 1e-5 of the output's scale and at least 1e-6: the engine
+    """Largest errors over the tolerated one (1e-5 of the output's scale, at least 1e-6): the engine
     against ONNX Runtime, and both against the engine in float64 (unless the graph itself casts to float32).
     """
     model = Model(onnx.load(path))

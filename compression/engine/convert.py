@@ -4,11 +4,10 @@ one.
 
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 import torch
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
 
 DTYPES: dict[int, torch.dtype] = {
@@ -51,7 +50,9 @@ FLOAT8 = (
     torch.float8_e8m0fnu,
 )
 BITS_OF: dict[torch.dtype, torch.dtype] = {torch.bfloat16: torch.int16, **dict.fromkeys(FLOAT8, torch.uint8)}
-ML_DTYPES: dict[str, torch.dtype] = {str(dtype).removeprefix("torch."): dtype for dtype in BITS_OF}
+NUMPY = {dtype: helper.tensor_dtype_to_np_dtype(kind) for kind, dtype in DTYPES.items() if dtype in BITS_OF}
+"""numpy's extension types for what it has not itself."""
+TORCH = {dtype: kind for kind, dtype in NUMPY.items()}
 HOLDERS: dict[str, type[np.generic]] = {
     "uint4": np.uint8,
     "int4": np.int8,
@@ -69,8 +70,8 @@ def torch_dtype(onnx_type: int) -> torch.dtype:
 def to_torch(array: npt.NDArray[Any]) -> Tensor:
     """A tensor of its own memory."""
     name = array.dtype.name
-    if name in ML_DTYPES:
-        dtype = ML_DTYPES[name]
+    if array.dtype in TORCH:
+        dtype = TORCH[array.dtype]
         bits = np.int16 if dtype == torch.bfloat16 else np.uint8
         return torch.from_numpy(array.copy().view(bits)).view(dtype)
     if name in HOLDERS:
@@ -79,13 +80,12 @@ def to_torch(array: npt.NDArray[Any]) -> Tensor:
 
 
 def to_numpy(tensor: Tensor) -> npt.NDArray[Any]:
-    """Contiguous whatever the memory format; bfloat16 and float8 as ml_dtypes."""
+    """Contiguous whatever the memory format; bfloat16 and float8 as extension types."""
     tensor = tensor.detach().cpu().contiguous()
     if tensor.dtype not in BITS_OF:
         array: npt.NDArray[Any] = tensor.numpy()
         return array
-    dtype = np.dtype(getattr(ml_dtypes, str(tensor.dtype).removeprefix("torch.")))
-    return tensor.view(BITS_OF[tensor.dtype]).numpy().view(dtype)
+    return tensor.view(BITS_OF[tensor.dtype]).numpy().view(NUMPY[tensor.dtype])
 
 
 def from_proto(tensor: TensorProto) -> Tensor:
