@@ -70,6 +70,8 @@ class BlobStore(Protocol):
     def check(self) -> None:
         """Errors: BlobsUnavailable."""
 
+    def close(self) -> None: ...
+
 
 @contextlib.contextmanager
 def aborted_on_error(writer: BlobWriter) -> Iterator[None]:

@@ -95,6 +95,9 @@ class LocalBlobs:
         if not os.access(self._part, os.W_OK):
             raise BlobsUnavailable
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
 

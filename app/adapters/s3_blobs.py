@@ -102,6 +102,10 @@ class S3Blobs:
         with _translated(""):
             self._s3.head_bucket(Bucket=self._bucket)
 
+    def close(self) -> None:
+        self._s3.close()
+        self._public.close()
+
     def _forget_parts(self, seconds: float) -> None:
         for upload in self._s3.list_multipart_uploads(Bucket=self._bucket).get("Uploads", ()):
             if _age(upload["Initiated"]) > seconds:
