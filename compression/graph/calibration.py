@@ -51,28 +51,25 @@ class Statistics:
     histogram: Histogram = field(default_factory=Histogram)
     bound: Floats | None = None
     total: Floats | None = None
-    batches: int = 0
+    samples: int = 0
 
-    def update(self, seen: Mapping[str, Floats]) -> None:
+    def update(self, seen: Mapping[str, Floats], samples: int) -> None:
         low, high, mean = (np.atleast_1d(seen[name]) for name in REDUCTIONS)
         if not (np.isfinite(low) & np.isfinite(high) & np.isfinite(mean)).all():
             raise CompressionError(
                 "E_NUMERIC", "the model computes NaN or infinity on the calibration samples"
             )
         self.histogram.update(seen["sample"], float(low.min()), float(high.max()))
-        bound = np.maximum(-low, high)
+        bound, total = np.maximum(-low, high), mean * np.float32(samples)
         if self.bound is None or self.total is None:
-            self.bound, self.total, self.batches = bound, mean, 1
+            self.bound, self.total, self.samples = bound, total, samples
         elif self.bound.shape == bound.shape:
-            self.bound, self.total, self.batches = (
-                np.maximum(self.bound, bound),
-                self.total + mean,
-                self.batches + 1,
-            )
+            self.bound, self.total = np.maximum(self.bound, bound), self.total + total
+            self.samples += samples
 
     @property
     def mean(self) -> Floats | None:
-        return None if self.total is None else self.total / np.float32(self.batches)
+        return None if self.total is None else self.total / np.float32(self.samples)
 
 
 def calibrate(
@@ -95,7 +92,8 @@ def calibrate(
     for feeds in islice(_feeds(split, inputs, size), -(-min(samples, split.n) // size)):
         values = runtime.run(session, feeds, outputs)
         for name, statistics in found.items():
-            statistics.update({what: values[_output(name, what)] for what in OBSERVED})
+            seen = {what: values[_output(name, what)] for what in OBSERVED}
+            statistics.update(seen, len(next(iter(feeds.values()))))
     return found
 
 

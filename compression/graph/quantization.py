@@ -64,7 +64,7 @@ def quantize(
     using.report(0.0, "preparing the graph")
     prepared = prepare(model, using.scratch)
     nodes = _chosen(prepared.graph, options)
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = {"stored_as": _storage(options.scheme)}
     if options.equalization:
         using.report(0.05, "equalising channels")
         details["equalized"] = _equalize(prepared, nodes, using)
@@ -114,6 +114,16 @@ def _lists(graph: onnx.GraphProto, nodes: set[str], quantized: Collection[str]) 
         "float_layers": [name for name in layers if name not in quantized],
         "kept_float": [node.name for node in graph.node if node.name in nodes and node.name not in quantized],
     }
+
+
+def _storage(scheme: qdq.Scheme) -> str:
+    """In words, as there is no smaller type that ONNX Runtime computes in."""
+    if min(scheme.weight_bits, scheme.activation_bits) == 8:
+        return "int8 weights, uint8 activations"
+    return (
+        f"{scheme.weight_bits}-bit weights in int8, {scheme.activation_bits}-bit activations in uint8: no more than "
+        "that many levels are used, which zip well, but a stored number takes a byte and runs no faster than 8 bits"
+    )
 
 
 def _check(model: onnx.ModelProto, options: Options) -> None:

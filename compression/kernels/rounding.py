@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+SMALLEST = 1e-33
+"""A smaller scale is taken for that of a range without extent."""
 SHRINK = np.linspace(1.0, 0.75, 11)
 
 
@@ -35,10 +37,14 @@ def grid(low: float, high: float, bits: int, *, symmetric: bool = False) -> Grid
     levels = 2**bits - 1
     if symmetric:
         bound = max(-low, high)
-        scale = 2 * bound / (levels - 1) or 1.0
+        scale = _positive(2 * bound / (levels - 1))
         return Grid(scale, (levels + 1) // 2, levels)
-    scale = (high - low) / levels or 1.0
+    scale = _positive((high - low) / levels)
     return Grid(scale, round(-low / scale), levels)
+
+
+def _positive(scale: float) -> float:
+    return float(scale) if scale > SMALLEST else 1.0
 
 
 def quantize(values: Floats, to: Grid) -> Integers:
@@ -60,7 +66,7 @@ def weight_scales(weight: Floats, axis: int | None, bits: int, *, minimise: bool
     """
     rows = _rows(weight, axis)
     bound = np.abs(rows).max(1, keepdims=True, initial=0.0)
-    full = np.where(bound > 0, bound / largest(bits), 1.0).astype(np.float32)
+    full = np.where(bound > SMALLEST * largest(bits), bound / largest(bits), 1.0).astype(np.float32)
     if not minimise:
         return full.ravel()
     best, least = full, np.full_like(full, np.inf)
