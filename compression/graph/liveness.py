@@ -16,7 +16,7 @@ def peak(graph: onnx.GraphProto, shapes: Shapes) -> int | None:
     """Bytes of inputs, outputs and intermediate results; None where a shape is unknown.
 
     Weights do not count, nor what is computed from weights alone, which a runtime does once as it loads the
-    model. A tensor whose only reader is QuantizeLinear is counted as that reader's output: runtimes fuse both.
+    model. A tensor whose only reader is QuantizeLinear counts as that reader's output: runtimes fuse both.
     """
     owners = _owners(graph)
     constants = _constants(graph)

@@ -42,6 +42,8 @@ class _Evaluation:
             self.warnings.append("the labels fit no output; no task metric was measured")
         else:
             self.output, self.scores = found[0], (found[1], again[1])
+            if isinstance(found[1], metric.Accuracy | metric.TokenAccuracy):
+                self.fidelity = Fidelity(found[0], found[1].axis)
 
     def add(self, reference: Mapping[str, Array], output: Mapping[str, Array], labels: Array | None) -> None:
         self.fidelity.add(reference, output)
