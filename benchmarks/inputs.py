@@ -1,4 +1,4 @@
-"""Inputs for the peers benchmark, made the same on every machine: rendered text and crops of two photographs."""
+"""Inputs for the peers benchmark, the same on every machine: rendered text, crops of two photographs."""
 
 from collections.abc import Iterator
 from importlib.resources import files

@@ -1,4 +1,6 @@
-"""The tools of the peers benchmark, one compression a process: rivals.py TOOL MODEL DATA INTO prints a line of JSON."""
+"""The tools of the peers benchmark, one compression a process: rivals.py TOOL MODEL DATA INTO prints a line
+of JSON.
+"""
 
 import json
 import os
@@ -59,7 +61,9 @@ def ort_defaults(model: Path, data: Path, into: Path) -> None:
 
 
 def _prepared(model: Path, scratch: Path) -> Path:
-    """Opset raised where per-channel scales need it, constants and BatchNorm folded: ONNX Runtime's own script."""
+    """Opset raised where per-channel scales need it, constants and BatchNorm folded: ONNX Runtime's own
+    script.
+    """
     import onnx
     from onnx import version_converter
     from onnxruntime.quantization.shape_inference import quant_pre_process

@@ -20,7 +20,9 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Subject:
-    """A model file and an uncompressed `.npz` with the arrays `calibration/<input>`, `test/<input>` and perhaps `test/label`."""
+    """A model file and an uncompressed `.npz` with the arrays `calibration/<input>`, `test/<input>` and
+    perhaps `test/label`.
+    """
 
     name: str
     model: Path

@@ -1,6 +1,7 @@
 """Streaming calibration: statistics of tensors over a data set, in memory that does not grow with it.
 
-The reductions are nodes of the graph that is run: a tensor is freed inside the runtime as soon as it was looked at.
+The reductions are nodes of the graph that is run: a tensor is freed inside the runtime as soon as it was
+looked at.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,7 +47,9 @@ class Machine:
 
 @dataclass
 class Statistics:
-    """Of one tensor: its histogram; by channel (axis 1 of images, else the last) the largest magnitude and the mean."""
+    """Of one tensor: its histogram; by channel (axis 1 of images, else the last) the largest magnitude and
+    the mean.
+    """
 
     histogram: Histogram = field(default_factory=Histogram)
     bound: Floats | None = None
@@ -117,7 +120,8 @@ def _output(name: str, what: str) -> str:
 def observing(
     model: onnx.ModelProto, names: Sequence[str], known: Mapping[str, Shape], using: Machine
 ) -> ort.InferenceSession:
-    """A session that also gives, for each named tensor, its extremes and mean by channel and some of its values.
+    """A session that also gives, for each named tensor, its extremes and mean by channel and some of its
+    values.
 
     What is added is written behind the model: protobuf merges the two, and nothing of the model is copied.
     """

@@ -1,5 +1,6 @@
-"""Cross-layer equalisation (Nagel et al. 2019, arXiv:1906.04721): channels of one tensor brought to like magnitude, the
-factors moved into the layers around it. Here the magnitudes are those of the activations, as seen in calibration.
+"""Cross-layer equalisation (Nagel et al. 2019, arXiv:1906.04721): channels of one tensor brought to like
+magnitude, the factors moved into the layers around it. Here the magnitudes are those of the activations, as
+seen in calibration.
 """
 
 from collections import defaultdict
@@ -36,16 +37,16 @@ class Group:
     frozen: bool = False
 
 
-def equalize(graph: onnx.GraphProto, bounds: Mapping[str, Floats], nodes: set[str]) -> list[str]:
-    """Scales the weights in place, where the expected rounding noise of the named nodes shrinks; `bounds` are the
-    largest magnitudes by tensor and channel. The function computed stays the same for every input whose activations
-    are less than twice the calibrated ones. Returns a tensor of each group that was scaled.
+def equalize(graph: onnx.GraphProto, bounds: Mapping[str, Floats]) -> list[str]:
+    """Scales the weights in place, where the expected rounding noise of the layers shrinks; `bounds` are
+    the largest magnitudes by tensor and channel. The function computed stays the same for every input whose
+    activations are less than twice the calibrated ones. Returns a tensor of each group that was scaled.
     """
     index = Index(graph)
     scaled = []
     for group in groups(graph):
         bound = _bound(group, bounds)
-        if bound is None or group.frozen or not {node.name for node in group.consumers} <= nodes:
+        if bound is None or group.frozen:
             continue
         factors = _best(group, bound, index)
         if factors is not None:
@@ -165,7 +166,7 @@ def _factors(group: Group, bound: Floats, strength: float) -> Floats:
 
 
 def _noise(group: Group, bound: Floats, factors: Floats, index: Index) -> float:
-    """Mean over the consumers' output channels of rounding noise / signal, with every channel at its bound."""
+    """Rounding noise / signal, mean over the consumers' output channels, every channel at its bound."""
     scaled = bound * factors
     step = scaled.max() / STEPS
     total = 0.0

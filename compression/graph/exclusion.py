@@ -1,4 +1,4 @@
-"""Which nodes are worth quantizing: measured gains against the cost of crossing between floats and integers."""
+"""Which nodes are worth quantizing: measured gains against what crossing to integers and back costs."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,9 +15,12 @@ from compression.runtime import Array
 LEAST_GAIN = 1.1
 """Integers must be so many times faster than floats with integer weights: the noise they add has to pay."""
 CLEAR_GAIN = 1.5
-"""Where all layers together gain so much over the original, only a split of which as much is expected is tried."""
+"""Where all layers together gain so much over the original, only a split of which as much is expected is
+tried.
+"""
 TOO_SHORT = 100e-6
-"""Seconds. Of a model that runs no longer than this no layer's time can be told from noise: none is excluded."""
+"""Seconds. Of a model that runs no longer than this no layer's time can be told from noise: none is excluded.
+"""
 CROSSING = 0.25e-9
 """Seconds an element costs to round or restore, where the profile holds no such kernel."""
 SECONDS = 0.4
@@ -28,7 +31,9 @@ Write = Callable[[Collection[str]], onnx.ModelProto]
 
 @dataclass(frozen=True)
 class Bench:
-    """Models under measurement: as uploaded, made ready, and a writer of quantized ones; with one sample to run."""
+    """Models under measurement: as uploaded, made ready, and a writer of quantized ones; with one sample to
+    run.
+    """
 
     original: onnx.ModelProto
     prepared: onnx.ModelProto
@@ -43,8 +48,8 @@ class Bench:
 
 
 def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[str, float]]:
-    """The nodes to quantize, and the measured speed against the original of each candidate: all of `nodes`, the
-    cheapest split by the profiles, and none (integer weights only).
+    """The nodes to quantize, and the measured speed against the original of each candidate: all of `nodes`,
+    the cheapest split by the profiles, and none (integer weights only).
     """
     floats = profile.node_seconds(bench.prepared, bench.feeds, bench.scratch)
     if sum(floats.values()) < TOO_SHORT:
@@ -64,8 +69,8 @@ def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[st
 def _split(
     bench: Bench, nodes: frozenset[str], floats: Mapping[str, float], integers: Mapping[str, float]
 ) -> tuple[frozenset[str], float]:
-    """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each edge; and
-    its expected share of the time of quantizing all or none, whichever is less.
+    """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each
+    edge; and its expected share of the time of quantizing all or none, whichever is less.
     """
     graph = bench.prepared.graph
     known = shapes.infer(bench.prepared, {name: value.shape for name, value in bench.feeds.items()})

@@ -1,4 +1,6 @@
-"""A model made ready for quantization: same function, names of inputs and outputs, and dynamic axes; fewer operators."""
+"""A model made ready for quantization: same function, names of inputs and outputs, and dynamic axes; fewer
+operators.
+"""
 
 from collections import Counter
 from pathlib import Path
@@ -17,8 +19,8 @@ REDUCE_AXES_AS_INPUT = 18
 
 
 def prepare(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
-    """Opset at least 13 (scales per channel), constants folded, BatchNorm inside Conv, hard swish in two operators
-    instead of four, biases untied, every node named, every tensor typed.
+    """Opset at least 13 (scales per channel), constants folded, BatchNorm inside Conv, hard swish in two
+    operators instead of four, biases untied, every node named, every tensor typed.
 
     Errors: CompressionError E_MODEL_RUN.
     """
@@ -66,7 +68,7 @@ def _type(model: onnx.ModelProto) -> None:
 
 
 def _fuse_hard_swish(graph: onnx.GraphProto) -> None:
-    """x * clip(x + 3, 0, 6) / 6, as exporters write it, is x * HardSigmoid(x): half the passes over memory."""
+    """x * clip(x + 3, 0, 6) / 6, as exporters write it, is x * HardSigmoid(x): half the work."""
     index = Index(graph)
     for node in list(graph.node):
         found = _hard_swish(node, index)
@@ -119,15 +121,15 @@ def _pool_means(model: onnx.ModelProto) -> None:
     index = Index(model.graph)
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
     for node in model.graph.node:
-        if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4:
+        keeps = walk.attribute(node, "keepdims", 1)
+        if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4 or not keeps:
             continue
         axes = walk.attribute(node, "axes") or (
             index.constant(node.input[1]) if len(node.input) > 1 else None
         )
         if axes is not None and sorted(int(axis) % 4 for axis in np.ravel(axes)) == [2, 3]:
-            if walk.attribute(node, "keepdims", 1):
-                pooled = helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
-                node.CopyFrom(pooled)
+            pooled = helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
+            node.CopyFrom(pooled)
 
 
 def _untie(graph: onnx.GraphProto) -> None:

@@ -1,4 +1,6 @@
-"""Where a model's time goes: seconds of each node of the graph as it was before the runtime fused some of them."""
+"""Where a model's time goes: seconds of each node of the graph as it was before the runtime fused some of
+them.
+"""
 
 import json
 import re
@@ -22,8 +24,9 @@ SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
 def node_seconds(
     model: onnx.ModelProto, feeds: Mapping[str, runtime.Array], scratch: Path
 ) -> dict[str, float]:
-    """Median over runs on one thread. A fused kernel counts for the node that its name leads to: by the node's own
-    name, or by the tensor it makes. Kernels that the runtime made up itself (layout changes) are left out.
+    """Median over runs on one thread. A fused kernel counts for the node that its name leads to: by the
+    node's own name, or by the tensor it makes. Kernels that the runtime made up itself (layout changes) are
+    left out.
     """
     session = runtime.session(model, profile=scratch / "profile")
     for _ in range(RUNS):

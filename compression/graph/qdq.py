@@ -1,4 +1,6 @@
-"""Writes QuantizeLinear / DequantizeLinear nodes; ONNX Runtime's own quantizer places them, as its kernels want them."""
+"""Writes QuantizeLinear / DequantizeLinear nodes; ONNX Runtime's own quantizer places them, as its kernels
+want them.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,9 +16,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from compression.graph.index import Index
+from compression.graph.weight_rounding import Rounding, layer_weight
 from compression.kernels.ranges import Range
 from compression.kernels.rounding import Grid, grid
-from compression.graph.weight_rounding import Rounding, layer_weight
 
 BYTE = 255
 EIGHT = 8
@@ -53,7 +55,7 @@ class Scheme:
 
 
 def quantizable(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Nodes that can be computed in int8: a layer with its weight at hand, and what lies between such layers."""
+    """Nodes that can be computed in int8: layers whose weight is at hand, and what lies between."""
     index = Index(graph)
     floats = _floats(graph)
     return [node for node in graph.node if node.op_type in OPERATORS and _fits(node, index, floats)]
@@ -78,8 +80,8 @@ def _fits(node: onnx.NodeProto, index: Index, floats: set[str]) -> bool:
 
 
 def activations(graph: onnx.GraphProto, nodes: Collection[str]) -> list[str]:
-    """Tensors whose range the writer needs: what the named nodes read and write, less what a following activation
-    limits anyway and what shares the grid of another.
+    """Tensors whose range the writer needs: what the named nodes read and write, less what a following
+    activation limits anyway and what shares the grid of another.
     """
     index = Index(graph)
     wanted: dict[str, None] = {}

@@ -67,10 +67,12 @@ def quantize(
     details: dict[str, Any] = {"stored_as": _storage(options.scheme)}
     if options.equalization:
         using.report(0.05, "equalising channels")
-        details["equalized"] = _equalize(prepared, nodes, using)
+        details["equalized"] = _equalize(prepared, using)
     using.report(0.2, "calibrating")
-    statistics = _observe(prepared, qdq.activations(prepared.graph, nodes), options.samples, using)
-    chosen = {name: _range(seen, options) for name, seen in statistics.items()}
+    wanted = qdq.activations(prepared.graph, nodes)
+    read = weight_rounding.read(prepared.graph)
+    statistics = _observe(prepared, list(dict.fromkeys([*wanted, *read])), options.samples, using)
+    chosen = {name: _range(statistics[name], options) for name in wanted}
     details["ranges"] = dict(Counter(method for method, _ in chosen.values()))
     bits, per_channel = options.scheme.weight_bits, options.scheme.per_channel
     roundings = weight_rounding.choose(prepared.graph, bits, per_channel=per_channel)
@@ -112,7 +114,9 @@ def _lists(graph: onnx.GraphProto, nodes: set[str], quantized: Collection[str]) 
     return {
         "quantized": [name for name in layers if name in quantized],
         "float_layers": [name for name in layers if name not in quantized],
-        "kept_float": [node.name for node in graph.node if node.name in nodes and node.name not in quantized],
+        "kept_float": [
+            node.output[0] for node in graph.node if node.name in nodes and node.name not in quantized
+        ],
     }
 
 
@@ -121,8 +125,8 @@ def _storage(scheme: qdq.Scheme) -> str:
     if min(scheme.weight_bits, scheme.activation_bits) == 8:
         return "int8 weights, uint8 activations"
     return (
-        f"{scheme.weight_bits}-bit weights in int8, {scheme.activation_bits}-bit activations in uint8: no more than "
-        "that many levels are used, which zip well, but a stored number takes a byte and runs no faster than 8 bits"
+        f"{scheme.weight_bits}-bit weights in int8, {scheme.activation_bits}-bit activations in uint8: no more "
+        "than so many levels, which zip well; a number takes a byte and runs no faster than with 8 bits"
     )
 
 
@@ -141,28 +145,24 @@ def _check(model: onnx.ModelProto, options: Options) -> None:
 
 def _chosen(graph: onnx.GraphProto, options: Options) -> set[str]:
     """Names of the nodes to quantize: every layer that can be, and what lies between them."""
-    excluded = set(options.exclude)
-    nodes = [
-        node
-        for node in qdq.quantizable(graph)
-        if node.op_type in options.operators and not excluded & {node.name, *node.output}
-    ]
+    nodes = [node for node in qdq.quantizable(graph) if node.op_type in options.operators]
     if not any(node.op_type in qdq.WEIGHTED for node in nodes):
         raise CompressionError(
             "nothing_to_quantize",
-            "no Conv, Gemm or MatMul with constant weights is left",
+            "the model has no Conv, Gemm or MatMul with constant weights",
             ErrorKind.UNSUPPORTED,
         )
-    return {node.name for node in nodes}
+    excluded = set(options.exclude)
+    return {node.name for node in nodes if not excluded & {node.name, *node.output}}
 
 
-def _equalize(prepared: onnx.ModelProto, nodes: set[str], using: Resources) -> list[str]:
+def _equalize(prepared: onnx.ModelProto, using: Resources) -> list[str]:
     names = equalization.tensors(prepared.graph)
     if not names:
         return []
     seen = _observe(prepared, names, PROBE, using)
     bounds = {name: one.bound for name, one in seen.items() if one.bound is not None}
-    return equalization.equalize(prepared.graph, bounds, nodes)
+    return equalization.equalize(prepared.graph, bounds)
 
 
 def _observe(

@@ -35,7 +35,9 @@ def percentile(seen: Histogram, _bits: int, share: float) -> Range:
 
 
 def mse(seen: Histogram, bits: int, _percentile: float) -> Range:
-    """Least expected squared error over shares of either end; a coarse grid, then a finer one around its best."""
+    """Least expected squared error over shares of either end; a coarse grid, then a finer one around its
+    best.
+    """
     widest = minmax(seen, bits, 0)
     low_share, high_share = 1.0, 1.0
     for half_width, points in ((0.4, 9), (0.08, 9)):
@@ -56,7 +58,9 @@ def _shares(center: float, half_width: float, points: int, *, one: bool) -> Doub
 
 
 def entropy(seen: Histogram, bits: int, _percentile: float) -> Range:
-    """Least KL divergence between the histogram and its quantized self (Migacz, GTC 2017), over shares of the range."""
+    """Least KL divergence between the histogram and its quantized self (Migacz, GTC 2017), over shares of the
+    range.
+    """
     widest = minmax(seen, bits, 0)
     candidates = [Range(widest.low * share, widest.high * share) for share in np.linspace(0.3, 1.0, 29)]
     divergences = [_divergence(seen, candidate, bits) for candidate in candidates]

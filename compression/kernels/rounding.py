@@ -30,8 +30,8 @@ class Grid:
 
 
 def grid(low: float, high: float, bits: int, *, symmetric: bool = False) -> Grid:
-    """Q(x) = round((x - low) / (high - low) * (2^bits - 1)), with `low` moved by less than a step so that 0.0 is
-    on the grid (zero padding stays exact). A range without extent gets scale 1.
+    """Q(x) = round((x - low) / (high - low) * (2^bits - 1)), with `low` moved by less than a step so that 0.0
+    is on the grid (zero padding stays exact). A range without extent gets scale 1.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     levels = 2**bits - 1
@@ -61,8 +61,8 @@ def largest(bits: int) -> int:
 
 
 def weight_scales(weight: Floats, axis: int | None, bits: int, *, minimise: bool = True) -> Floats:
-    """Symmetric scales, one per index of `axis` (or a single one), each the best of some that clip the largest
-    weights a little in favour of the others (least squares), or the one that clips none.
+    """Symmetric scales, one per index of `axis` (or a single one), each the best of some that clip the
+    largest weights a little in favour of the others (least squares), or the one that clips none.
     """
     rows = _rows(weight, axis)
     bound = np.abs(rows).max(1, keepdims=True, initial=0.0)

@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 from compression import runtime
 from compression.dataset import Dataset
-from compression.graph import bias_correction, calibration, equalization, qdq, weight_rounding
+from compression.graph import bias_correction, calibration, equalization, weight_rounding
 from compression.graph.calibration import Machine, Statistics
 from compression.graph.index import Index
 from compression.graph.preparation import prepare
@@ -50,8 +50,7 @@ def test_equalisation_keeps_the_function_and_evens_out_the_channels(
     reference = outputs(prepared, case, "calibration")
     seen = statistics(prepared, case, pack, tmp_path)
     bounds = {name: one.bound for name, one in seen.items() if one.bound is not None}
-    nodes = {node.name for node in qdq.quantizable(prepared.graph)}
-    scaled = equalization.equalize(prepared.graph, bounds, nodes)
+    scaled = equalization.equalize(prepared.graph, bounds)
     found = outputs(prepared, case, "calibration")
     assert np.abs(found - reference).max() < 1e-5 * np.abs(reference).max()
     if case.model.graph.node[0].name == "stem.out_node":

@@ -26,7 +26,9 @@ class Case(NamedTuple):
 
 
 def mobile(opset: int = 17, side: int = 16) -> Case:
-    """Inverted residuals with ReLU6, a hard swish as exporters write it, squeeze and excitation, a mean and a Gemm."""
+    """Inverted residuals with ReLU6, a hard swish as exporters write it, squeeze and excitation, a mean and a
+    Gemm.
+    """
     b = Builder(3)
     bounds = [b.constant("zero", np.float32(0)), b.constant("six", np.float32(6))]
     three = b.constant("three", np.float32(3))
@@ -223,11 +225,7 @@ def test_auto_keeps_in_floats_what_integers_slow_down(bench: Bench) -> None:
     made = bench.apply(mobile(side=112), keep="auto")
     speeds = made.details["speeds"]
     assert "all" in speeds
-    replayed = (
-        bench.apply(mobile(side=112), exclude=made.details["kept_float"])
-        if made.details["quantized"]
-        else made
-    )
+    replayed = bench.apply(mobile(side=112), exclude=made.details["kept_float"])
     assert replayed.model.serialized == made.model.serialized
 
 
