@@ -17,7 +17,7 @@ from app.services import transitions
 from app.services.artifacts import of_jobs
 from app.services.idempotency import Record, unrecorded
 from app.services.job_runs import JobRuns
-from app.services.orders import Order, check, hold
+from app.services.orders import Order, check
 from app.services.publish import publish
 from app.services.rows import Cut, page
 from compression.errors import Suggestion
@@ -58,10 +58,8 @@ class JobService(JobRuns):
         `dataset_misfit`.
         """
         recipe = order.recipe.model_dump(mode="json")
-        with self._database.read() as connection:
-            check(connection, project_id, order)
         with self._database.write() as connection:
-            hold(connection, project_id, order)
+            check(connection, project_id, order)
             created = _insert(connection, project_id, order, recipe)
             record(connection, created)
         publish(self._queue, "run_job", created.id, created.queue)
@@ -225,5 +223,5 @@ def _insert(connection: Connection, project_id: str, order: Order, recipe: Mappi
         {**named, "index": index, "technique": step["technique"], "parameters": step}
         for index, step in enumerate(recipe["steps"])
     ]
-    connection.execute(_INSERT_STEP, planned)
+    connection.execute(_INSERT_STEP, planned if len(planned) > 1 else planned[0])
     return Job(*row[: len(_COLUMNS)])

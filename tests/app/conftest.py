@@ -1,4 +1,4 @@
-"""The API as a real server in a thread, on real databases and stores; the worker's part is played through the services."""
+"""The API as a real server in a thread, on real databases and stores; the services play the worker's part."""
 
 import hashlib
 import threading
