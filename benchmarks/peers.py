@@ -74,7 +74,7 @@ def outputs(session: Any, subject: subjects.Subject) -> Any:
     return np.concatenate(batches)
 
 
-def fidelity(subject: subjects.Subject, reference: Any, found: Any) -> dict[str, float | None]:
+def fidelity(subject: subjects.Subject, reference: Any, found: Any) -> dict[str, Any]:
     noise = float(np.square(found - reference, dtype=np.float64).sum())
     sqnr = 10 * np.log10(float(np.square(reference, dtype=np.float64).sum()) / max(noise, 1e-30))
     before, after = subject.decide(reference), subject.decide(found)

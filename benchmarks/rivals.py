@@ -39,7 +39,7 @@ def pare(model: Path, data: Path, into: Path) -> None:
 def _reader(data: Path) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped
         """One sample at a time, as in ONNX Runtime's own examples."""
 
         def __init__(self) -> None:

@@ -39,12 +39,13 @@ def output_shift(node: onnx.NodeProto, change: Floats, mean: Floats) -> Floats |
     considered.
     """
     if node.op_type == "Gemm" and _is_plain(node):
-        return np.asarray((change if walk.attribute(node, "transB", 0) else change.T) @ mean, np.float32)
-    if node.op_type != "Conv":
+        taps = change if walk.attribute(node, "transB", 0) else change.T
+    elif node.op_type == "Conv":
+        taps = change.reshape(*change.shape[:2], -1).sum(2)
+        if depthwise(node, change) and len(taps) == len(mean):
+            return np.asarray(taps[:, 0] * mean, np.float32)
+    else:
         return None
-    taps = change.reshape(*change.shape[:2], -1).sum(2)
-    if depthwise(node, change):
-        return taps[:, 0] * mean
     return np.asarray(taps @ mean, np.float32) if taps.shape[1] == len(mean) else None
 
 

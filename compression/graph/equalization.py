@@ -84,7 +84,7 @@ def _union(graph: onnx.GraphProto) -> "_Roots":
 
 
 def _data(node: onnx.NodeProto) -> Sequence[str]:
-    return node.input if node.op_type == "Add" else node.input[:1]
+    return list(node.input if node.op_type == "Add" else node.input[:1])
 
 
 class _Roots:
@@ -136,7 +136,7 @@ def _groups(conv: onnx.NodeProto) -> int:
 
 
 def depthwise(conv: onnx.NodeProto, weight: Floats) -> bool:
-    return _groups(conv) == weight.shape[0] and weight.shape[1] == 1
+    return bool(_groups(conv) == weight.shape[0] and weight.shape[1] == 1)
 
 
 def _bound(group: Group, bounds: Mapping[str, Floats]) -> Floats | None:
@@ -173,7 +173,9 @@ def _noise(group: Group, bound: Floats, factors: Floats, index: Index) -> float:
     for node in group.consumers:
         weight = index.constant(node.input[1])
         if weight is not None:
-            rows = np.abs(_columns(node, weight, 1 / factors)).reshape(len(weight), weight.shape[1], -1)
+            rows = np.abs(_columns(node, weight, np.reciprocal(factors))).reshape(
+                len(weight), weight.shape[1], -1
+            )
             reach = scaled[:, None] if depthwise(node, weight) else scaled[None]
             power = np.square(rows).sum(2)
             weight_step = rows.max((1, 2)) / (STEPS / 2)
@@ -198,4 +200,4 @@ def _scale(group: Group, factors: Floats, index: Index) -> None:
     for node in group.consumers:
         weight = index.constant(node.input[1])
         if weight is not None:
-            index.replace(node.input[1], _columns(node, weight, 1 / factors))
+            index.replace(node.input[1], _columns(node, weight, np.reciprocal(factors)))

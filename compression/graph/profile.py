@@ -16,7 +16,10 @@ from compression import runtime
 from compression.graph.index import Index
 
 RUNS = 12
-FEWEST = 9
+FEWEST, MOST = 9, 61
+"""Pairs of runs."""
+SECONDS = 0.4
+"""After which no further pair is started."""
 CONVERSIONS = ("_QuantizeLinear", "_DequantizeLinear")
 SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
 
@@ -53,13 +56,13 @@ def _by_node(events: Sequence[Mapping[str, object]], model: onnx.ModelProto) -> 
 
 
 def paired_seconds(
-    first: onnx.ModelProto, second: onnx.ModelProto, feeds: Mapping[str, runtime.Array], budget: float
+    first: onnx.ModelProto, second: onnx.ModelProto, feeds: Mapping[str, runtime.Array]
 ) -> tuple[float, float]:
-    """Median time of one run of either model on one thread, taken in turns for about `budget` seconds."""
+    """Median time of one run of either model on one thread, taken in turns."""
     sessions = runtime.session(first), runtime.session(second)
     taken: tuple[list[float], list[float]] = ([], [])
-    end = time.perf_counter() + budget
-    while time.perf_counter() < end or len(taken[0]) < FEWEST:
+    end = time.perf_counter() + SECONDS
+    while len(taken[0]) < FEWEST or (len(taken[0]) < MOST and time.perf_counter() < end):
         for session, times in zip(sessions, taken, strict=True):
             start = time.perf_counter()
             runtime.run(session, feeds)

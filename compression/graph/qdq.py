@@ -141,7 +141,7 @@ def write(
         },
     )
     quantizer.quantize_model()
-    written = quantizer.model.model
+    written: onnx.ModelProto = quantizer.model.model
     _finish(written, model)
     if scheme.activation_bits < EIGHT:
         _saturate(written.graph, 2**scheme.activation_bits - 1)
@@ -156,7 +156,7 @@ def _written_ranges(
     written = {}
     for name, to in ranges.items():
         on = scheme.grid(to)
-        pair = (np.float32([on.low])[0:1], np.float32([on.low + BYTE * on.scale])[0:1])
+        pair = (np.array([on.low], np.float32), np.array([on.low + BYTE * on.scale], np.float32))
         written[name] = pair
         producer = index.producer.get(name)
         if producer is not None and producer.op_type in REMOVABLE and producer.name in nodes:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from compression.graph.preparation import prepare
 from compression.kernels import ranges
 from compression.kernels.ranges import Method, Range
 
-PROBE = 64
+PROBE = 16
 """Samples that show the magnitudes of channels, for equalisation."""
 Report = Callable[[float, str], None]
 
@@ -63,13 +63,14 @@ def quantize(
     _check(model, options)
     using.report(0.0, "preparing the graph")
     prepared = prepare(model, using.scratch)
-    nodes = _chosen(prepared.graph, options)
+    every = _quantizable(prepared.graph, options.operators)
+    nodes = {node.name for node in every if not {node.name, *node.output} & set(options.exclude)}
     details: dict[str, Any] = {"stored_as": _storage(options.scheme)}
     if options.equalization:
         using.report(0.05, "equalising channels")
         details["equalized"] = _equalize(prepared, using)
     using.report(0.2, "calibrating")
-    wanted = qdq.activations(prepared.graph, nodes)
+    wanted = _wanted(prepared.graph, {node.name for node in every}, nodes)
     read = weight_rounding.read(prepared.graph)
     statistics = _observe(prepared, list(dict.fromkeys([*wanted, *read])), options.samples, using)
     chosen = {name: _range(statistics[name], options) for name in wanted}
@@ -99,8 +100,16 @@ class _Writer:
     ranges: Mapping[str, Range]
     roundings: Mapping[str, weight_rounding.Rounding]
     scheme: qdq.Scheme
+    done: dict[frozenset[str], onnx.ModelProto] = field(default_factory=dict)
 
     def __call__(self, nodes: Collection[str]) -> onnx.ModelProto:
+        """Not to be edited: a choice is written once."""
+        chosen = frozenset(nodes)
+        if chosen not in self.done:
+            self.done[chosen] = self._write(chosen)
+        return self.done[chosen]
+
+    def _write(self, nodes: frozenset[str]) -> onnx.ModelProto:
         written = qdq.write(self.prepared, nodes, self.ranges, self.roundings, self.scheme)
         storage.store(written.graph, self.roundings)
         written.graph.ClearField("value_info")
@@ -125,8 +134,8 @@ def _storage(scheme: qdq.Scheme) -> str:
     if min(scheme.weight_bits, scheme.activation_bits) == 8:
         return "int8 weights, uint8 activations"
     return (
-        f"{scheme.weight_bits}-bit weights in int8, {scheme.activation_bits}-bit activations in uint8: no more "
-        "than so many levels, which zip well; a number takes a byte and runs no faster than with 8 bits"
+        f"{scheme.weight_bits}-bit weights in int8, {scheme.activation_bits}-bit activations in uint8: no "
+        "more than so many levels, which zip well; a number takes a byte and is no faster than with 8 bits"
     )
 
 
@@ -143,17 +152,23 @@ def _check(model: onnx.ModelProto, options: Options) -> None:
         raise CompressionError("unknown_node", f"exclude: the model has no node or tensor {unknown[0]!r}")
 
 
-def _chosen(graph: onnx.GraphProto, options: Options) -> set[str]:
-    """Names of the nodes to quantize: every layer that can be, and what lies between them."""
-    nodes = [node for node in qdq.quantizable(graph) if node.op_type in options.operators]
+def _quantizable(graph: onnx.GraphProto, operators: Collection[str]) -> list[onnx.NodeProto]:
+    """Every layer that can be quantized, and what lies between them."""
+    nodes = [node for node in qdq.quantizable(graph) if node.op_type in operators]
     if not any(node.op_type in qdq.WEIGHTED for node in nodes):
         raise CompressionError(
             "nothing_to_quantize",
             "the model has no Conv, Gemm or MatMul with constant weights",
             ErrorKind.UNSUPPORTED,
         )
-    excluded = set(options.exclude)
-    return {node.name for node in nodes if not excluded & {node.name, *node.output}}
+    return nodes
+
+
+def _wanted(graph: onnx.GraphProto, every: set[str], nodes: set[str]) -> list[str]:
+    """Tensors to calibrate. Excluded nodes count: what is looked at changes which kernels the runtime fuses,
+    and so the last bits of what is seen; a choice that is repeated by exclusion must see the same.
+    """
+    return list(dict.fromkeys([*qdq.activations(graph, every), *qdq.activations(graph, nodes)]))
 
 
 def _equalize(prepared: onnx.ModelProto, using: Resources) -> list[str]:

@@ -50,8 +50,8 @@ class Histogram:
     @property
     def centers(self) -> npt.NDArray[np.float64]:
         width = (self.high - self.low) / BINS
-        return self.low + (np.arange(BINS) + 0.5) * width
+        return np.asarray(self.low + (np.arange(BINS) + 0.5) * width, np.float64)
 
 
 def _merged(counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    return counts.reshape(-1, 2).sum(1)
+    return np.asarray(counts.reshape(-1, 2).sum(1), np.int64)

@@ -40,7 +40,7 @@ def mse(seen: Histogram, bits: int, _percentile: float) -> Range:
     """
     widest = minmax(seen, bits, 0)
     low_share, high_share = 1.0, 1.0
-    for half_width, points in ((0.4, 9), (0.08, 9)):
+    for half_width, points in ((0.42, 7), (0.1, 7)):
         candidates = [
             (a, b)
             for a in _shares(low_share, half_width, points, one=widest.low == 0)
@@ -62,7 +62,7 @@ def entropy(seen: Histogram, bits: int, _percentile: float) -> Range:
     range.
     """
     widest = minmax(seen, bits, 0)
-    candidates = [Range(widest.low * share, widest.high * share) for share in np.linspace(0.3, 1.0, 29)]
+    candidates = [Range(widest.low * share, widest.high * share) for share in np.linspace(0.3, 1.0, 15)]
     divergences = [_divergence(seen, candidate, bits) for candidate in candidates]
     return candidates[len(candidates) - 1 - int(np.argmin(divergences[::-1]))]
 

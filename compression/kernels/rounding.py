@@ -48,7 +48,8 @@ def _positive(scale: float) -> float:
 
 
 def quantize(values: Floats, to: Grid) -> Integers:
-    return np.clip(np.rint(values / to.scale) + to.zero_point, 0, to.levels).astype(np.int64)
+    rounded: Integers = np.clip(np.rint(values / to.scale) + to.zero_point, 0, to.levels).astype(np.int64)
+    return rounded
 
 
 def dequantize(integers: Integers, of: Grid) -> Floats:
@@ -79,7 +80,9 @@ def weight_scales(weight: Floats, axis: int | None, bits: int, *, minimise: bool
 
 def quantize_weight(weight: Floats, scales: Floats, axis: int | None, bits: int) -> npt.NDArray[np.int8]:
     bound = largest(bits)
-    return np.clip(np.rint(weight / spread(scales, axis, weight.ndim)), -bound, bound).astype(np.int8)
+    rounded = np.rint(weight / spread(scales, axis, weight.ndim))
+    integers: npt.NDArray[np.int8] = np.clip(rounded, -bound, bound).astype(np.int8)
+    return integers
 
 
 def round_trip(weight: Floats, scales: Floats, axis: int | None, bits: int) -> Floats:
