@@ -25,7 +25,7 @@ from compression.graph.shapes import Shape
 from compression.inspection import TensorSpec
 from compression.kernels.histogram import Histogram
 
-COUNTED, SAMPLE = 1 << 19, 4096
+COUNTED, SAMPLE = 1 << 18, 4096
 """Values of a tensor that are counted in its histogram, and of a sample; extremes and means are over all."""
 BATCH_BYTES = 48 << 20
 """Of the observed tensors of a run together."""

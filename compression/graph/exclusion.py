@@ -40,12 +40,12 @@ class Bench:
     feeds: Feeds
     scratch: Path
 
-    def seconds(self, nodes: Collection[str]) -> tuple[float, float]:
-        """Of a run of the original, and with these nodes quantized."""
-        return profile.paired_seconds(self.original, self.write(nodes), self.feeds)
+    def seconds(self, model: onnx.ModelProto) -> tuple[float, float]:
+        """Of a run of the original, and of that model."""
+        return profile.paired_seconds(self.original, model, self.feeds)
 
     def speed(self, nodes: Collection[str]) -> float:
-        before, after = self.seconds(nodes)
+        before, after = self.seconds(self.write(nodes))
         return before / after
 
 
@@ -53,12 +53,13 @@ def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[st
     """The nodes to quantize, and the measured speed against the original of each candidate: all of `nodes`
     and, unless they gain clearly, none (integer weights only) and the cheapest split by the profiles.
     """
-    before, after = bench.seconds(nodes)
+    full = bench.write(nodes)
+    before, after = bench.seconds(full)
     if before < TOO_SHORT:
         return nodes, {}
     candidates, speeds = {"all": nodes}, {"all": before / after}
     if speeds["all"] < CLEAR_GAIN:
-        split, share = _split(bench, nodes)
+        split, share = _split(bench, nodes, full)
         candidates |= {"none": frozenset(), "split": split}
         speeds["none"] = bench.speed(())
         if split and share * LEAST_GAIN < 1:
@@ -67,12 +68,12 @@ def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[st
     return candidates[best], {name: round(speed, 3) for name, speed in speeds.items()}
 
 
-def _split(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], float]:
+def _split(bench: Bench, nodes: frozenset[str], full: onnx.ModelProto) -> tuple[frozenset[str], float]:
     """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each
     edge; and its expected share of the time of quantizing all or none, whichever is less.
     """
     floats = profile.node_seconds(bench.prepared, bench.feeds, bench.scratch)
-    integers = profile.node_seconds(bench.write(nodes), bench.feeds, bench.scratch)
+    integers = profile.node_seconds(full, bench.feeds, bench.scratch)
     graph = bench.prepared.graph
     known = shapes.infer(bench.prepared, {name: value.shape for name, value in bench.feeds.items()})
     per_element = _crossing_seconds(integers, known)

@@ -15,10 +15,10 @@ import onnx
 from compression import runtime
 from compression.graph.index import Index
 
-RUNS = 12
-FEWEST, MOST = 9, 61
+RUNS = 7
+FEWEST, MOST = 9, 51
 """Pairs of runs."""
-SECONDS = 0.4
+SECONDS = 0.25
 """After which no further pair is started."""
 CONVERSIONS = ("_QuantizeLinear", "_DequantizeLinear")
 SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
