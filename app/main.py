@@ -119,6 +119,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     gc.collect()
     gc.freeze()  # what is loaded now stays: collecting over it took a third of the time
     app.state.readers = CapacityLimiter(_READERS)
+    app.state.upload_lanes = asyncio.Semaphore(uploads.LANES)
     listening = asyncio.create_task(app.state.listener.run())
     yield
     listening.cancel()

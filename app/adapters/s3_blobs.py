@@ -135,7 +135,7 @@ class S3Writer:
         self._digest = hashlib.sha256()
         self._bytes = 0
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         for chunk in chunks:
             self._digest.update(chunk)
             self._buffer += chunk
