@@ -1,10 +1,11 @@
-"""What the service holds on this machine, its client beside it. Prints a Markdown table; `--json FILE` keeps the figures.
+"""What the service holds on this machine, its client beside it. Prints a Markdown table.
 
     make load                                  everything; needs `wrk` and `nginx` on the PATH
     make load ARGS="--only submit read"        some of: start submit read files overhead
 
-Every server is started here on free ports of 127.0.0.1 and stopped at the end. Uploads and downloads are measured in turn with nginx
-on the same disk; a lone figure of a shared machine says little, a ratio of interleaved runs more.
+Every server is started here on free ports of 127.0.0.1 and stopped at the end. Uploads and downloads are
+measured in turn with nginx on the same disk; a lone figure of a shared machine says little, a ratio of
+interleaved runs more.
 """
 
 import argparse
@@ -95,7 +96,9 @@ def service(database: str = "sqlite", *, worker: bool = False) -> Iterator[Servi
         environment = {**os.environ, **own}
         migrate(url)
         services = bootstrap(
-            Settings(**{name.removeprefix("PARE_").lower(): value for name, value in own.items()})
+            Settings.model_validate(
+                {name.removeprefix("PARE_").lower(): value for name, value in own.items()}
+            )
         )
         stack.callback(services.database.close)
         key = services.keys.create(services.keys.project(), "load")
@@ -211,7 +214,7 @@ def overhead(options: argparse.Namespace) -> Iterator[Row]:
         model = _model(client)
         jobs = [_job(client, model) for _ in range(options.jobs)]
         waits = [_seconds(job, "created_at", "started_at") * 1000 for job in jobs]
-        added = [_seconds(job, "created_at", "finished_at") - _core(client, job) for job in jobs]
+        added = [_seconds(job, "created_at", "finished_at") - _core(job) for job in jobs]
         yield Row(
             "submitted -> started",
             "p50 <= 50 ms",
@@ -260,13 +263,13 @@ def _seconds(item: dict[str, Any], begin: str, end: str) -> float:
     return (last - first).total_seconds()
 
 
-def _core(client: httpx.Client, job: dict[str, Any]) -> float:
+def _core(job: dict[str, Any]) -> float:
     """Seconds that the operations took inside their sandboxes."""
     return float(job["environment"]["core_seconds"])
 
 
 def _artifact(running: Service, job: str, upload: str) -> str:
-    """Registers uploaded bytes as an artifact of a job: no compression makes a file of a size one can choose."""
+    """Registers uploaded bytes as an artifact of a job: the size of a real one cannot be chosen."""
     artifact = f"art_load{upload[-12:]}"
     with running.services.database.write() as connection:
         source = connection.execute(select(tables.uploads).where(tables.uploads.c.id == upload)).one()
@@ -329,7 +332,7 @@ http {{
 
 @contextlib.contextmanager
 def _nginx(home: Path) -> Iterator[str]:
-    """Serving and taking files with WebDAV PUT, in the same directory as its temporary files: a rename, no copy."""
+    """Serves and takes files (WebDAV PUT); temporary files lie on the same disk: a rename, no copy."""
     port = free_port()
     (home / "www").mkdir()
     user = "user root;" if os.geteuid() == 0 else ""

@@ -52,7 +52,7 @@ class Postgres:
             "listen_addresses=127.0.0.1",
             "max_connections=200",
         )
-        flags = ["-D", self._home / "data", "-p", str(self.port), *(f"--{option}" for option in options)]
+        flags = ["-D", str(self._home / "data"), "-p", str(self.port), *(f"--{option}" for option in options)]
         log = self._home / "postgres.log"
         with log.open("ab") as output:
             self._process = tether.start(
@@ -117,7 +117,8 @@ def s3() -> Iterator[S3]:
             f"-dir={directory}",
             *(f"-{k}={v}" for k, v in ports.items()),
         ]
-        command = [Path(sys.executable).parent / "weed", f"-logdir={directory}", "mini", *flags]
+        program = str(Path(sys.executable).parent / "weed")
+        command = [program, f"-logdir={directory}", "mini", *flags]
         env = {
             "AWS_ACCESS_KEY_ID": server.access_key,
             "AWS_SECRET_ACCESS_KEY": server.secret_key,
