@@ -1,6 +1,6 @@
-"""Large bodies are read from the socket itself. A uvicorn protocol lends it to an endpoint that asks: the bytes
-go from kernel to file past event loop, parser and five copies, and are hashed and written while more arrive. A
-server without this protocol, TLS and chunked bodies take the ordinary way.
+"""Large bodies are read from the socket itself. A uvicorn protocol lends it to an endpoint that asks: the
+bytes go from kernel to file past event loop, parser and five copies, and are hashed and written while more
+arrive. A server without this protocol, TLS and chunked bodies take the ordinary way.
 """
 
 import contextlib
