@@ -175,6 +175,14 @@ def _is(project_id: str, job_id: str) -> ColumnElement[bool]:
     return (jobs.c.id == job_id) & (jobs.c.project_id == project_id)
 
 
+_REUSED = (
+    select(steps.c.job_id, steps.c.index)
+    .where(steps.c.project_id == bindparam("project_id"), steps.c.cache_hit)
+    .where(steps.c.job_id.in_(bindparam("job_ids", expanding=True)))
+    .order_by(steps.c.index)
+)
+
+
 def _with_results(connection: Connection, found: Sequence[Job]) -> list[Job]:
     """All of one project. What only finished jobs have is fetched for all of them at once."""
     finished = [job.id for job in found if job.state is JobState.SUCCEEDED]
@@ -183,10 +191,7 @@ def _with_results(connection: Connection, found: Sequence[Job]) -> list[Job]:
     project_id = found[0].project_id
     made = of_jobs(connection, project_id, finished)
     hits: dict[str, list[int]] = {}
-    reused = (steps.c.project_id == project_id) & steps.c.job_id.in_(finished) & steps.c.cache_hit
-    for job_id, index in connection.execute(
-        select(steps.c.job_id, steps.c.index).where(reused).order_by(steps.c.index)
-    ):
+    for job_id, index in connection.execute(_REUSED, {"project_id": project_id, "job_ids": finished}):
         hits.setdefault(job_id, []).append(index)
     return [replace(job, artifacts=made.get(job.id, ()), cache_hits=hits.get(job.id, ())) for job in found]
 
