@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -46,7 +47,8 @@ def main() -> int:
     files = f"{options.out}/original.onnx, model.onnx, report.json"
     console.print(f"outcome: [bold]{job['outcome']}[/bold]   files: {files}")
     if options.svg:
-        console.save_svg(str(options.svg), title="make demo")
+        picture = console.export_svg(title="make demo")
+        options.svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))  # loads nothing
     return 0 if job["outcome"] == "met" else 1
 
 
