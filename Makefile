@@ -10,7 +10,7 @@ demo: .venv/serve.stamp  ## install, start the service, compress a real network,
 serve: .venv/serve.stamp  ## start the service (Swagger UI on http://127.0.0.1:8000/docs)
 	$(BIN)/pare-server serve
 test: .venv/dev.stamp  ## install and pass the tests, against real Valkey, PostgreSQL and S3 servers
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 check: .venv/dev.stamp  ## style, types, layers, dependencies, container files
 	.ci/check
 format: .venv/dev.stamp  ## format and mend what can be mended

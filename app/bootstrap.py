@@ -41,6 +41,7 @@ class Services:
     sweep: Sweep
 
     def close(self) -> None:
+        self.blobs.close()
         self.queue.close()
         self.notify.close()
         self.database.close()

@@ -1,4 +1,4 @@
-"""`pare-server serve | api | worker | migrate`: settings come from the environment (PARE_…)."""
+"""`pare-server serve | api | worker | migrate | key`: settings come from the environment (PARE_…)."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from app import embedded
-from app.bootstrap import migrate
+from app.bootstrap import bootstrap, migrate
 from app.settings import Settings
 
 
@@ -40,6 +40,14 @@ def _migrate() -> int:
     return 0
 
 
+def _key() -> int:
+    """Only its sha256 is kept: what is printed here is never shown again."""
+    services = bootstrap(Settings())
+    print(services.keys.create(services.keys.project(), "command line"))  # noqa: T201
+    services.database.close()
+    return 0
+
+
 def _become(command: list[str]) -> int:
     os.execve(command[0], command, {**os.environ, **embedded.ENVIRONMENT})  # noqa: S606  our own command
 
@@ -52,6 +60,7 @@ _COMMANDS: Sequence[tuple[Callable[[], int], str, str]] = (
     ),
     (_api, "api", "the HTTP API only"),
     (_worker, "worker", "a worker only"),
+    (_key, "key", "make an API key and print it, this once"),
     (_migrate, "migrate", "bring the database to the newest schema"),
 )
 

@@ -26,6 +26,7 @@ _START = 30.0
 
 def api_command(settings: Settings) -> list[str]:
     options = ["--host", settings.host, "--port", str(settings.port), "--timeout-graceful-shutdown", "5"]
+    options += ["--http", "app.api.lending:LendingProtocol"]
     quiet = ["--no-access-log", "--no-server-header", "--log-level", "warning"]
     return [sys.executable, "-P", "-m", "uvicorn", "app.main:app", *options, *quiet]
 

@@ -1,4 +1,4 @@
-"""Inputs for the peers benchmark, made the same on every machine: rendered text and crops of two photographs."""
+"""Inputs for the peers benchmark, the same on every machine: rendered text, crops of two photographs."""
 
 from collections.abc import Iterator
 from importlib.resources import files
@@ -90,7 +90,8 @@ def _crop(photo: Image.Image, rng: Rng) -> Floats:
     x, y = (int(rng.integers(0, length - side + 1)) for length in photo.size)
     image = photo.crop((x, y, x + side, y + side)).resize((PHOTO, PHOTO), Image.Resampling.BILINEAR)
     pixels = np.asarray(image, np.float32) / 255 * float(rng.uniform(0.7, 1.1))
-    return ((np.clip(pixels, 0, 1) - MEAN) / STD).transpose(2, 0, 1)[:, :, :: rng.choice((1, -1))]
+    normal = ((np.clip(pixels, 0, 1) - MEAN) / STD).transpose(2, 0, 1).astype(np.float32)
+    return normal[:, :, :: rng.choice((1, -1))]
 
 
 def crops(count: int, rng: Rng, *, held_out: bool) -> Floats:

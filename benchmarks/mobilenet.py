@@ -1,4 +1,6 @@
-"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) with torchvision's parameter names: exports a state_dict once."""
+"""MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) with torchvision's parameter names: exports a
+state_dict once.
+"""
 
 import argparse
 from pathlib import Path

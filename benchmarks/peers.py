@@ -2,8 +2,9 @@
 
     python benchmarks/peers.py [--models fashion direction detector mobilenet] [--data DIR] [--json FILE]
 
-DIR holds ppocr-v4/*.onnx and mobilenet_v2/*.pth (shared/data in the project's tree); a model that is not there is left
-out. The example CNN comes with the project. Inputs: see inputs.py. Every compression runs in a process of its own.
+DIR holds ppocr-v4/*.onnx and mobilenet_v2/*.pth (shared/data in the project's tree); a model that is not
+there is left out. The example CNN comes with the project. Inputs: see inputs.py. Every compression runs in a
+process of its own.
 """
 
 import argparse
@@ -15,13 +16,13 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-
 import subjects
 from rivals import TOOLS
 
@@ -73,7 +74,7 @@ def outputs(session: Any, subject: subjects.Subject) -> Any:
     return np.concatenate(batches)
 
 
-def fidelity(subject: subjects.Subject, reference: Any, found: Any) -> dict[str, float | None]:
+def fidelity(subject: subjects.Subject, reference: Any, found: Any) -> dict[str, Any]:
     noise = float(np.square(found - reference, dtype=np.float64).sum())
     sqnr = 10 * np.log10(float(np.square(reference, dtype=np.float64).sum()) / max(noise, 1e-30))
     before, after = subject.decide(reference), subject.decide(found)
@@ -85,9 +86,9 @@ def fidelity(subject: subjects.Subject, reference: Any, found: Any) -> dict[str,
 
 
 def latency(sessions: list[Any], subject: subjects.Subject) -> list[Any]:
-    """Seconds of each session, run in turns on one sample at a time, in an order that changes from turn to turn."""
-    from time import perf_counter
-
+    """Seconds of each session, run in turns on one sample at a time, in an order that changes from turn to
+    turn.
+    """
     taken: list[list[float]] = [[] for _ in sessions]
     rng = np.random.default_rng(0)
     sample = {subject.input: subject.sample()}
@@ -146,8 +147,8 @@ def line(row: Row) -> str:
     )
     speed = f"{row.latency_ratio:.2f} ({row.latency_low:.2f}-{row.latency_high:.2f})"
     return (
-        f"| {row.model} | {row.tool} | {row.sqnr_db:.1f} | {metric} | {row.agreement:.4f} | {row.bytes_ratio:.2f} "
-        f"| {speed} | {row.seconds:.1f} | {row.peak_mib} |"
+        f"| {row.model} | {row.tool} | {row.sqnr_db:.1f} | {metric} | {row.agreement:.4f} "
+        f"| {row.bytes_ratio:.2f} | {speed} | {row.seconds:.1f} | {row.peak_mib} |"
     )
 
 

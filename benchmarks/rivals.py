@@ -1,8 +1,9 @@
-"""The tools of the peers benchmark, one compression a process: rivals.py TOOL MODEL DATA INTO prints a line of JSON."""
+"""The tools of the peers benchmark, one compression a process: rivals.py TOOL MODEL DATA INTO prints a line
+of JSON.
+"""
 
 import json
 import os
-import resource
 import sys
 import tempfile
 import time
@@ -37,7 +38,7 @@ def pare(model: Path, data: Path, into: Path) -> None:
 def _reader(data: Path) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # untyped
         """One sample at a time, as in ONNX Runtime's own examples."""
 
         def __init__(self) -> None:
@@ -59,7 +60,9 @@ def ort_defaults(model: Path, data: Path, into: Path) -> None:
 
 
 def _prepared(model: Path, scratch: Path) -> Path:
-    """Opset raised where per-channel scales need it, constants and BatchNorm folded: ONNX Runtime's own script."""
+    """Opset raised where per-channel scales need it, constants and BatchNorm folded: ONNX Runtime's own
+    script.
+    """
     import onnx
     from onnx import version_converter
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -127,8 +130,14 @@ def main() -> None:
     tool, model, data, into = sys.argv[1], *map(Path, sys.argv[2:5])
     start = time.perf_counter()
     TOOLS[tool](model, data, into)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(json.dumps({"seconds": time.perf_counter() - start, "peak_mib": peak}))
+    seconds = time.perf_counter() - start
+    print(json.dumps({"seconds": seconds, "peak_mib": _peak_mib()}))
+
+
+def _peak_mib() -> int:
+    """Of this program; `getrusage` would count what the parent had before it was started."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1024 for line in lines if line.startswith("VmHWM"))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,9 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Subject:
-    """A model file and an uncompressed `.npz` with the arrays `calibration/<input>`, `test/<input>` and perhaps `test/label`."""
+    """A model file and an uncompressed `.npz` with the arrays `calibration/<input>`, `test/<input>` and
+    perhaps `test/label`.
+    """
 
     name: str
     model: Path
@@ -66,13 +68,18 @@ def normalised(source: Path, into: Path) -> Path:
     return into
 
 
+def _save(path: Path, arrays: dict[str, Any]) -> None:
+    """Uncompressed, as the service keeps it after an upload."""
+    np.savez(path, **arrays)
+
+
 def fashion(_data: Path, scratch: Path) -> Subject | None:
     model, compressed = EXAMPLES / "fashion_mnist_resnet.onnx", EXAMPLES / "fashion_mnist.npz"
     if not model.exists() or not compressed.exists():
         return None
     arrays = scratch / "fashion_mnist.npz"
     with np.load(compressed) as members:
-        np.savez(arrays, **dict(members))
+        _save(arrays, dict(members))
     return Subject("example CNN", model, arrays, "image")
 
 
@@ -83,7 +90,7 @@ def direction(data: Path, scratch: Path) -> Subject | None:
     calibration, _ = inputs.text_lines(256, np.random.default_rng(0))
     test, labels = inputs.text_lines(600, np.random.default_rng(1))
     arrays = scratch / "direction.npz"
-    np.savez(arrays, **{"calibration/x": calibration, "test/x": test, "test/label": labels})
+    _save(arrays, {"calibration/x": calibration, "test/x": test, "test/label": labels})
     return Subject("direction classifier", normalised(source, scratch / "direction.onnx"), arrays, "x")
 
 
@@ -95,7 +102,7 @@ def detector(data: Path, scratch: Path) -> Subject | None:
     calibration, test = (
         inputs.pages(count, np.random.default_rng(seed)) for seed, count in enumerate((64, 24))
     )
-    np.savez(arrays, **{"calibration/x": calibration, "test/x": test})
+    _save(arrays, {"calibration/x": calibration, "test/x": test})
     model = normalised(source, scratch / "detector.onnx")
     return Subject("text detector", model, arrays, "x", classes=False)
 
@@ -112,7 +119,7 @@ def mobilenet(data: Path, scratch: Path) -> Subject | None:
     arrays = scratch / "mobilenet_v2.npz"
     calibration = inputs.crops(256, np.random.default_rng(0), held_out=False)
     test = inputs.crops(128, np.random.default_rng(1), held_out=True)
-    np.savez(arrays, **{"calibration/image": calibration, "test/image": test})
+    _save(arrays, {"calibration/image": calibration, "test/image": test})
     return Subject("MobileNetV2", model, arrays, "image")
 
 

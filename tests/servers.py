@@ -37,10 +37,32 @@ def valkey() -> Iterator[Valkey]:
             tether.stop(process, 5)
 
 
-@dataclass
 class Postgres:
-    port: int
-    process: subprocess.Popen[bytes]
+    def __init__(self, home: Path, uid: int) -> None:
+        self._home, self._uid = home, uid
+        self._programs = _postgres_programs(home, uid)
+        self.port = free_port()
+        options = ["-U", "pare", "-A", "trust", "--no-sync", "--no-instructions"]
+        _finish([self._programs / "initdb", "-D", home / "data", *options], uid, home / "initdb.log")
+
+    def start(self) -> None:
+        options = (
+            "fsync=off",
+            f"unix_socket_directories={self._home}",
+            "listen_addresses=127.0.0.1",
+            "max_connections=200",
+        )
+        flags = ["-D", str(self._home / "data"), "-p", str(self.port), *(f"--{option}" for option in options)]
+        log = self._home / "postgres.log"
+        with log.open("ab") as output:
+            self._process = tether.start(
+                [self._programs / "postgres", *flags], output=output.fileno(), uid=self._uid
+            )
+        _wait(lambda: self.run("SELECT 1"), self._process, log)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT is its fast shutdown, SIGQUIT an immediate one."""
+        tether.stop(self._process, 10, first=how)
 
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://pare@127.0.0.1:{self.port}/{database}"
@@ -55,37 +77,13 @@ class Postgres:
 def postgres() -> Iterator[Postgres]:
     uid = pwd.getpwnam("nobody").pw_uid if os.geteuid() == 0 else -1  # PostgreSQL refuses to run as root
     with tempfile.TemporaryDirectory(prefix="pare-postgres-") as directory:
-        home = Path(directory)
-        os.chown(home, uid, -1)
-        programs = _postgres_programs(home, uid)
-        data = home / "data"
-        initdb = [
-            programs / "initdb",
-            "-D",
-            data,
-            "-U",
-            "pare",
-            "-A",
-            "trust",
-            "--no-sync",
-            "--no-instructions",
-        ]
-        _finish(initdb, uid, home / "initdb.log")
-        options = [
-            "fsync=off",
-            f"unix_socket_directories={home}",
-            "listen_addresses=127.0.0.1",
-            "max_connections=200",
-        ]
-        port = free_port()
-        command = [programs / "postgres", "-D", data, "-p", str(port), *(f"--{option}" for option in options)]
-        with (home / "postgres.log").open("wb") as log:
-            server = Postgres(port, tether.start(command, output=log.fileno(), uid=uid))
+        os.chown(directory, uid, -1)
+        server = Postgres(Path(directory), uid)
+        server.start()
         try:
-            _wait(lambda: server.run("SELECT 1"), server.process, home / "postgres.log")
             yield server
         finally:
-            tether.stop(server.process, 10, first=signal.SIGINT)  # its fast shutdown
+            server.stop()
 
 
 def _postgres_programs(home: Path, uid: int) -> Path:
@@ -119,7 +117,8 @@ def s3() -> Iterator[S3]:
             f"-dir={directory}",
             *(f"-{k}={v}" for k, v in ports.items()),
         ]
-        command = [Path(sys.executable).parent / "weed", f"-logdir={directory}", "mini", *flags]
+        program = str(Path(sys.executable).parent / "weed")
+        command = [program, f"-logdir={directory}", "mini", *flags]
         env = {
             "AWS_ACCESS_KEY_ID": server.access_key,
             "AWS_SECRET_ACCESS_KEY": server.secret_key,

@@ -23,8 +23,8 @@ def make(settings: Settings) -> Celery:
         task_acks_late=True,
         worker_pool="threads",
         worker_concurrency=settings.worker_concurrency,
-        worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
+        worker_prefetch_multiplier=0,  # else an acknowledgement that was lost would count for ever
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_enable_remote_control=False,

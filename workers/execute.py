@@ -76,6 +76,7 @@ class Execution:
         self._jobs = bench.services.jobs
         self._lease = JobLease(bench, claim)
         self._deadline = time.monotonic() + claim.timeout_seconds
+        self._core_seconds = 0.0
 
     @cached_property
     def _recipe(self) -> Recipe:
@@ -88,7 +89,8 @@ class Execution:
         measured = self._measure(final)
         artifacts = [self._artifact(final, measured)]
         outcome = judge(self._recipe, measured)
-        environment = {**self.bench.environment, "seed": self.claim.seed}
+        core = {"seed": self.claim.seed, "core_seconds": round(self._core_seconds, 3)}
+        environment = {**self.bench.environment, **core}
         return self.bench.insist(
             lambda: self._jobs.succeed(self.claim, artifacts, measured, outcome, environment)
         )
@@ -138,7 +140,11 @@ class Execution:
         return cast("Measurements", self._run(operation).result)
 
     def _run(self, operation: Apply | Measure) -> Done:
-        return self.bench.sandbox.run(operation, self._limits(), self._desk.directory, self._lease)
+        begun = time.monotonic()
+        try:
+            return self.bench.sandbox.run(operation, self._limits(), self._desk.directory, self._lease)
+        finally:
+            self._core_seconds += time.monotonic() - begun
 
     @cached_property
     def _data(self) -> Path | None:

@@ -28,7 +28,7 @@ class Listed:
 class BlobWriter(Protocol):
     """Bytes of unknown digest on their way in. After `commit` or `abort` nothing temporary is left."""
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Errors: StorageFull, BlobsUnavailable."""
 
     def commit(self, sha256: str | None = None) -> Blob:
@@ -69,6 +69,8 @@ class BlobStore(Protocol):
 
     def check(self) -> None:
         """Errors: BlobsUnavailable."""
+
+    def close(self) -> None: ...
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,10 @@ from pathlib import Path
 
 from app.adapters.blobs import CHUNK, Blob, Listed, aborted_on_error, expect
 from app.domain.errors import BlobMissing, BlobsUnavailable, StorageFull
+
+_PIECE = 64 << 10
+_WRITE_BACK = 32 << 20
+_PIECES = 512  # below what every kernel takes in one call
 
 
 class LocalBlobs:
@@ -95,6 +100,9 @@ class LocalBlobs:
         if not os.access(self._part, os.W_OK):
             raise BlobsUnavailable
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def _path(self, sha256: str) -> Path:
         return self._root / sha256[:2] / sha256
 
@@ -106,9 +114,7 @@ class LocalBlobs:
 
 
 class LocalWriter:
-    """Hash and write in the caller's thread; the kernel is asked to write back on the way, so that the end is
-    short.
-    """
+    """Hash and write in the caller's thread."""
 
     def __init__(self, part: Path, place: Callable[[str], Path]) -> None:
         with _full_disk():
@@ -116,14 +122,22 @@ class LocalWriter:
         self._name = Path(name)
         self._place = place
         self._digest = hashlib.sha256()
-        self._bytes = 0
+        self._bytes = self._sent = 0
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         with _full_disk():
-            for chunk in chunks:
-                self._digest.update(chunk)
-                _write_all(self._fd, chunk)
-                self._bytes += len(chunk)
+            whole = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._digest.update(whole)
+            _write_all(self._fd, whole)
+            self._bytes += len(whole)
+            if self._bytes - self._sent >= _WRITE_BACK:
+                self._write_back()
+
+    def _write_back(self) -> None:
+        """Linux starts to write what is dirty and does not wait: little is left for the sync at the end."""
+        if sys.platform == "linux":
+            os.posix_fadvise(self._fd, self._sent, self._bytes - self._sent, os.POSIX_FADV_DONTNEED)
+        self._sent = self._bytes
 
     def commit(self, sha256: str | None = None) -> Blob:
         found = self._digest.hexdigest()
@@ -147,10 +161,12 @@ class LocalWriter:
         self._name.unlink(missing_ok=True)
 
 
-def _write_all(fd: int, chunk: bytes) -> None:
+def _write_all(fd: int, chunk: bytes | memoryview) -> None:
+    """One call, in pieces: measured, ext4 takes a piece of megabytes at a tenth of the speed."""
     view = memoryview(chunk)
     while view:
-        view = view[os.write(fd, view) :]
+        end = min(len(view), _PIECE * _PIECES)
+        view = view[os.writev(fd, [view[i : min(i + _PIECE, end)] for i in range(0, end, _PIECE)]) :]
 
 
 @contextlib.contextmanager

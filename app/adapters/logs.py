@@ -20,7 +20,11 @@ def configure(settings: Settings) -> None:
         structlog.processors.JSONRenderer(),
     ]
     if settings.log_format == "console":
-        ending = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        ending = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     structlog.configure(
         processors=[*shared, *ending],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

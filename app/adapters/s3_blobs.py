@@ -102,6 +102,10 @@ class S3Blobs:
         with _translated(""):
             self._s3.head_bucket(Bucket=self._bucket)
 
+    def close(self) -> None:
+        self._s3.close()
+        self._public.close()
+
     def _forget_parts(self, seconds: float) -> None:
         for upload in self._s3.list_multipart_uploads(Bucket=self._bucket).get("Uploads", ()):
             if _age(upload["Initiated"]) > seconds:
@@ -131,7 +135,7 @@ class S3Writer:
         self._digest = hashlib.sha256()
         self._bytes = 0
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         for chunk in chunks:
             self._digest.update(chunk)
             self._buffer += chunk

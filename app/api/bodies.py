@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,19 +86,20 @@ class Pace:
     def __init__(self, settings: Settings) -> None:
         self._idle = settings.body_idle_seconds
         self._rate = settings.body_min_rate
-        self._clock = asyncio.get_running_loop().time
-        self._started = self._clock()
+        self._started = time.monotonic()
         self._bytes = 0
         self._timeout = asyncio.timeout(None)
 
     def received(self, total: int) -> None:
         self._bytes = total
 
-    def deadline(self) -> float:
-        return min(self._clock() + self._idle, self._started + self._idle + self._bytes / self._rate)
+    def left(self) -> float:
+        """Seconds until patience ends."""
+        passed = time.monotonic() - self._started
+        return min(self._idle, self._idle + self._bytes / self._rate - passed)
 
     async def __aenter__(self) -> None:
-        self._timeout = asyncio.timeout_at(self.deadline())
+        self._timeout = asyncio.timeout(self.left())
         await self._timeout.__aenter__()
 
     async def __aexit__(self, *error: Any) -> None:  # noqa: PYI036  handed on as they come

@@ -5,8 +5,9 @@ import contextlib
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import Query, Request
-from starlette.concurrency import run_in_threadpool
 
 from app.adapters.notify import Listener
 
@@ -23,15 +24,16 @@ async def look_until(
     request: Request, subject: str, look: Callable[[], T], done: Callable[[T], bool], seconds: float
 ) -> T:
     """The first look that is `done`, or the last one before the time is up."""
+    readers: CapacityLimiter = request.app.state.readers
     if not seconds:
-        return await run_in_threadpool(look)
+        return await run_sync(look, limiter=readers)
     listener: Listener = request.app.state.listener
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     with listener.listening(subject) as woken:
         while True:
             woken.clear()
-            found = await run_in_threadpool(look)
+            found = await run_sync(look, limiter=readers)
             left = deadline - loop.time()
             if done(found) or left <= 0:
                 return found

@@ -1,7 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from app.adapters.blobs import Blob
 from app.adapters.database import Database, now
@@ -12,6 +12,12 @@ from app.domain.records import Artifact, JobClaim, NewArtifact
 from app.services.rows import keep_blob
 
 COLUMNS = [artifacts.c[field.name] for field in fields(Artifact)]
+_OF_JOBS = (
+    select(*COLUMNS)
+    .where(artifacts.c.project_id == bindparam("project_id"))
+    .where(artifacts.c.job_id.in_(bindparam("job_ids", expanding=True)))
+    .order_by(artifacts.c.id)
+)
 
 
 class ArtifactService:
@@ -29,11 +35,7 @@ class ArtifactService:
 
 
 def of_jobs(connection: Connection, project_id: str, job_ids: Sequence[str]) -> dict[str, list[Artifact]]:
-    rows = connection.execute(
-        select(*COLUMNS)
-        .where(artifacts.c.project_id == project_id, artifacts.c.job_id.in_(job_ids))
-        .order_by(artifacts.c.id)
-    )
+    rows = connection.execute(_OF_JOBS, {"project_id": project_id, "job_ids": job_ids})
     found: dict[str, list[Artifact]] = {}
     for row in rows:
         found.setdefault(row.job_id, []).append(Artifact(*row))

@@ -17,7 +17,7 @@ from app.services import transitions
 from app.services.artifacts import of_jobs
 from app.services.idempotency import Record, unrecorded
 from app.services.job_runs import JobRuns
-from app.services.orders import Order, check, hold
+from app.services.orders import Order, check
 from app.services.publish import publish
 from app.services.rows import Cut, page
 from compression.errors import Suggestion
@@ -58,10 +58,8 @@ class JobService(JobRuns):
         `dataset_misfit`.
         """
         recipe = order.recipe.model_dump(mode="json")
-        with self._database.read() as connection:
-            check(connection, project_id, order)
         with self._database.write() as connection:
-            hold(connection, project_id, order)
+            check(connection, project_id, order)
             created = _insert(connection, project_id, order, recipe)
             record(connection, created)
         publish(self._queue, "run_job", created.id, created.queue)
@@ -177,6 +175,14 @@ def _is(project_id: str, job_id: str) -> ColumnElement[bool]:
     return (jobs.c.id == job_id) & (jobs.c.project_id == project_id)
 
 
+_REUSED = (
+    select(steps.c.job_id, steps.c.index)
+    .where(steps.c.project_id == bindparam("project_id"), steps.c.cache_hit)
+    .where(steps.c.job_id.in_(bindparam("job_ids", expanding=True)))
+    .order_by(steps.c.index)
+)
+
+
 def _with_results(connection: Connection, found: Sequence[Job]) -> list[Job]:
     """All of one project. What only finished jobs have is fetched for all of them at once."""
     finished = [job.id for job in found if job.state is JobState.SUCCEEDED]
@@ -185,10 +191,7 @@ def _with_results(connection: Connection, found: Sequence[Job]) -> list[Job]:
     project_id = found[0].project_id
     made = of_jobs(connection, project_id, finished)
     hits: dict[str, list[int]] = {}
-    reused = (steps.c.project_id == project_id) & steps.c.job_id.in_(finished) & steps.c.cache_hit
-    for job_id, index in connection.execute(
-        select(steps.c.job_id, steps.c.index).where(reused).order_by(steps.c.index)
-    ):
+    for job_id, index in connection.execute(_REUSED, {"project_id": project_id, "job_ids": finished}):
         hits.setdefault(job_id, []).append(index)
     return [replace(job, artifacts=made.get(job.id, ()), cache_hits=hits.get(job.id, ())) for job in found]
 
@@ -225,5 +228,5 @@ def _insert(connection: Connection, project_id: str, order: Order, recipe: Mappi
         {**named, "index": index, "technique": step["technique"], "parameters": step}
         for index, step in enumerate(recipe["steps"])
     ]
-    connection.execute(_INSERT_STEP, planned)
+    connection.execute(_INSERT_STEP, planned if len(planned) > 1 else planned[0])
     return Job(*row[: len(_COLUMNS)])

@@ -25,10 +25,10 @@ def _is(table: Table) -> tuple[ColumnElement[bool], ...]:
     )
 
 
-# Built once: making a statement costs more than running it.
-_LOOK = {table: select(table.c.state, table.c.inspection).where(*_is(table)) for table in (models, datasets)}
-_HOLD = {
-    table: select(table.c.id).where(*_is(table)).with_for_update(read=True) for table in (models, datasets)
+# Built once: making a statement costs more than running it. The row is locked against deletion.
+_LOOK = {
+    table: select(table.c.state, table.c.inspection).where(*_is(table)).with_for_update(read=True)
+    for table in (models, datasets)
 }
 
 
@@ -58,16 +58,6 @@ def check(connection: Connection, project_id: str, order: Order) -> None:
         raise Invalid("recipe_refused", "These steps cannot run on this model and data set.", errors)
     if data is not None and (errors := misfits(model, data)):
         raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", errors)
-
-
-def hold(connection: Connection, project_id: str, order: Order) -> None:
-    """What was checked cannot be deleted before the transaction ends. Errors: NotFound."""
-    named = [(models, "model", order.model_id)]
-    if order.dataset_id is not None:
-        named.append((datasets, "dataset", order.dataset_id))
-    for table, word, identity in named:
-        if connection.execute(_HOLD[table], {"id": identity, "project": project_id}).one_or_none() is None:
-            raise NotFound(word, identity)
 
 
 def _ready(connection: Connection, table: Table, word: str, project_id: str, identity: str) -> Any:

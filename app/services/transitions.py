@@ -35,7 +35,7 @@ def append(connection: Connection, row: AnyRow, news: News) -> None:
     named = {"project_id": row.project_id, "job_id": row.id}
     rows = [{**named, "id": first + i, "type": type_, "data": data} for i, (type_, data) in enumerate(news)]
     if rows:
-        connection.execute(_EVENT, rows)
+        connection.execute(_EVENT, rows if len(rows) > 1 else rows[0])
 
 
 def succeed(connection: Connection, where: Where, values: Values, news: News) -> AnyRow | None:

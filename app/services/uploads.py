@@ -139,7 +139,7 @@ class Receiving:
         self._head = b""
         self._checked = False
 
-    def write(self, chunks: Sequence[bytes]) -> None:
+    def write(self, chunks: Sequence[bytes | memoryview]) -> None:
         """Errors: `too_large` as soon as more arrives than was announced; `format_…` from the first bytes."""
         self._received += sum(len(chunk) for chunk in chunks)
         if self._received > self.upload.bytes:
@@ -179,7 +179,7 @@ class Receiving:
     def abort(self) -> None:
         self._writer.abort()
 
-    def _look(self, chunks: Sequence[bytes]) -> None:
+    def _look(self, chunks: Sequence[bytes | memoryview]) -> None:
         for chunk in chunks:
             self._head += chunk[: HEAD - len(self._head)]
         if len(self._head) == min(HEAD, self.upload.bytes):

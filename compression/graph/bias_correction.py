@@ -1,5 +1,5 @@
-"""Bias correction (Nagel et al. 2019, arXiv:1906.04721, section 4.2): rounding weights shifts the mean of a layer's
-output by (W' - W) E[x], which its bias takes back. E[x] is measured on the calibration samples.
+"""Bias correction (Nagel et al. 2019, arXiv:1906.04721, section 4.2): rounding weights shifts the mean of a
+layer's output by (W' - W) E[x], which its bias takes back. E[x] is measured on the calibration samples.
 """
 
 from collections.abc import Mapping
@@ -18,8 +18,8 @@ Floats = npt.NDArray[np.float32]
 
 
 def correct(graph: onnx.GraphProto, rounded: Mapping[str, Floats], means: Mapping[str, Floats]) -> list[str]:
-    """Changes biases in place; returns the names of the corrected nodes. `rounded` are the weights as they will be,
-    `means` those of each channel of a layer's input.
+    """Changes biases in place; returns the names of the corrected nodes. `rounded` are the weights as they
+    will be, `means` those of each channel of a layer's input.
     """
     index = Index(graph)
     corrected = []
@@ -35,14 +35,17 @@ def correct(graph: onnx.GraphProto, rounded: Mapping[str, Floats], means: Mappin
 
 
 def output_shift(node: onnx.NodeProto, change: Floats, mean: Floats) -> Floats | None:
-    """Mean change of each output channel; None where the layer has no bias to take it. Padding is not considered."""
+    """Mean change of each output channel; None where the layer has no bias to take it. Padding is not
+    considered.
+    """
     if node.op_type == "Gemm" and _is_plain(node):
-        return np.asarray((change if walk.attribute(node, "transB", 0) else change.T) @ mean, np.float32)
-    if node.op_type != "Conv":
+        taps = change if walk.attribute(node, "transB", 0) else change.T
+    elif node.op_type == "Conv":
+        taps = change.reshape(*change.shape[:2], -1).sum(2)
+        if depthwise(node, change) and len(taps) == len(mean):
+            return np.asarray(taps[:, 0] * mean, np.float32)
+    else:
         return None
-    taps = change.reshape(*change.shape[:2], -1).sum(2)
-    if depthwise(node, change):
-        return taps[:, 0] * mean
     return np.asarray(taps @ mean, np.float32) if taps.shape[1] == len(mean) else None
 
 

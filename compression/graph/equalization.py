@@ -1,5 +1,6 @@
-"""Cross-layer equalisation (Nagel et al. 2019, arXiv:1906.04721): channels of one tensor brought to like magnitude, the
-factors moved into the layers around it. Here the magnitudes are those of the activations, as seen in calibration.
+"""Cross-layer equalisation (Nagel et al. 2019, arXiv:1906.04721): channels of one tensor brought to like
+magnitude, the factors moved into the layers around it. Here the magnitudes are those of the activations, as
+seen in calibration.
 """
 
 from collections import defaultdict
@@ -36,16 +37,16 @@ class Group:
     frozen: bool = False
 
 
-def equalize(graph: onnx.GraphProto, bounds: Mapping[str, Floats], nodes: set[str]) -> list[str]:
-    """Scales the weights in place, where the expected rounding noise of the named nodes shrinks; `bounds` are the
-    largest magnitudes by tensor and channel. The function computed stays the same for every input whose activations
-    are less than twice the calibrated ones. Returns a tensor of each group that was scaled.
+def equalize(graph: onnx.GraphProto, bounds: Mapping[str, Floats]) -> list[str]:
+    """Scales the weights in place, where the expected rounding noise of the layers shrinks; `bounds` are
+    the largest magnitudes by tensor and channel. The function computed stays the same for every input whose
+    activations are less than twice the calibrated ones. Returns a tensor of each group that was scaled.
     """
     index = Index(graph)
     scaled = []
     for group in groups(graph):
         bound = _bound(group, bounds)
-        if bound is None or group.frozen or not {node.name for node in group.consumers} <= nodes:
+        if bound is None or group.frozen:
             continue
         factors = _best(group, bound, index)
         if factors is not None:
@@ -83,7 +84,7 @@ def _union(graph: onnx.GraphProto) -> "_Roots":
 
 
 def _data(node: onnx.NodeProto) -> Sequence[str]:
-    return node.input if node.op_type == "Add" else node.input[:1]
+    return list(node.input if node.op_type == "Add" else node.input[:1])
 
 
 class _Roots:
@@ -135,7 +136,7 @@ def _groups(conv: onnx.NodeProto) -> int:
 
 
 def depthwise(conv: onnx.NodeProto, weight: Floats) -> bool:
-    return _groups(conv) == weight.shape[0] and weight.shape[1] == 1
+    return bool(_groups(conv) == weight.shape[0] and weight.shape[1] == 1)
 
 
 def _bound(group: Group, bounds: Mapping[str, Floats]) -> Floats | None:
@@ -165,14 +166,16 @@ def _factors(group: Group, bound: Floats, strength: float) -> Floats:
 
 
 def _noise(group: Group, bound: Floats, factors: Floats, index: Index) -> float:
-    """Mean over the consumers' output channels of rounding noise / signal, with every channel at its bound."""
+    """Rounding noise / signal, mean over the consumers' output channels, every channel at its bound."""
     scaled = bound * factors
     step = scaled.max() / STEPS
     total = 0.0
     for node in group.consumers:
         weight = index.constant(node.input[1])
         if weight is not None:
-            rows = np.abs(_columns(node, weight, 1 / factors)).reshape(len(weight), weight.shape[1], -1)
+            rows = np.abs(_columns(node, weight, np.reciprocal(factors))).reshape(
+                len(weight), weight.shape[1], -1
+            )
             reach = scaled[:, None] if depthwise(node, weight) else scaled[None]
             power = np.square(rows).sum(2)
             weight_step = rows.max((1, 2)) / (STEPS / 2)
@@ -197,4 +200,4 @@ def _scale(group: Group, factors: Floats, index: Index) -> None:
     for node in group.consumers:
         weight = index.constant(node.input[1])
         if weight is not None:
-            index.replace(node.input[1], _columns(node, weight, 1 / factors))
+            index.replace(node.input[1], _columns(node, weight, np.reciprocal(factors)))

@@ -1,4 +1,4 @@
-"""Which nodes are worth quantizing: measured gains against the cost of crossing between floats and integers."""
+"""Which nodes are worth quantizing: measured gains against what crossing to integers and back costs."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,26 +9,30 @@ import onnx
 
 from compression.graph import profile, shapes
 from compression.graph.index import Index
+from compression.graph.qdq import REMOVABLE
 from compression.kernels.minimum_cut import cheapest_split
 from compression.runtime import Array
 
 LEAST_GAIN = 1.1
 """Integers must be so many times faster than floats with integer weights: the noise they add has to pay."""
 CLEAR_GAIN = 1.5
-"""Where all layers together gain so much over the original, only a split of which as much is expected is tried."""
+"""Where all layers together gain so much over the original, nothing else is tried."""
 TOO_SHORT = 100e-6
-"""Seconds. Of a model that runs no longer than this no layer's time can be told from noise: none is excluded."""
+"""Seconds. Of a model that runs no longer than this no layer's time can be told from noise: none is excluded.
+"""
 CROSSING = 0.25e-9
 """Seconds an element costs to round or restore, where the profile holds no such kernel."""
-SECONDS = 0.4
-"""Of measuring a pair of models."""
+TIED = 1.0
+"""Seconds: more than any model gains by separating the two."""
 Feeds = Mapping[str, Array]
 Write = Callable[[Collection[str]], onnx.ModelProto]
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Models under measurement: as uploaded, made ready, and a writer of quantized ones; with one sample to run."""
+    """Models under measurement: as uploaded, made ready, and a writer of quantized ones; with one sample to
+    run.
+    """
 
     original: onnx.ModelProto
     prepared: onnx.ModelProto
@@ -36,44 +40,47 @@ class Bench:
     feeds: Feeds
     scratch: Path
 
+    def seconds(self, model: onnx.ModelProto) -> tuple[float, float]:
+        """Of a run of the original, and of that model."""
+        return profile.paired_seconds(self.original, model, self.feeds)
+
     def speed(self, nodes: Collection[str]) -> float:
-        """Time of the original / time with these nodes quantized, run in turns."""
-        before, after = profile.paired_seconds(self.original, self.write(nodes), self.feeds, SECONDS)
+        before, after = self.seconds(self.write(nodes))
         return before / after
 
 
 def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[str, float]]:
-    """The nodes to quantize, and the measured speed against the original of each candidate: all of `nodes`, the
-    cheapest split by the profiles, and none (integer weights only).
+    """The nodes to quantize, and the measured speed against the original of each candidate: all of `nodes`
+    and, unless they gain clearly, none (integer weights only) and the cheapest split by the profiles.
     """
-    floats = profile.node_seconds(bench.prepared, bench.feeds, bench.scratch)
-    if sum(floats.values()) < TOO_SHORT:
+    full = bench.write(nodes)
+    before, after = bench.seconds(full)
+    if before < TOO_SHORT:
         return nodes, {}
-    integers = profile.node_seconds(bench.write(nodes), bench.feeds, bench.scratch)
-    split, share = _split(bench, nodes, floats, integers)
-    candidates = {"all": nodes, "split": split, "none": frozenset[str]()}
-    speeds = {"all": bench.speed(nodes)}
+    candidates, speeds = {"all": nodes}, {"all": before / after}
     if speeds["all"] < CLEAR_GAIN:
+        split, share = _split(bench, nodes, full)
+        candidates |= {"none": frozenset(), "split": split}
         speeds["none"] = bench.speed(())
-    if split and share * LEAST_GAIN < 1:
-        speeds["split"] = bench.speed(split)
+        if split and share * LEAST_GAIN < 1:
+            speeds["split"] = bench.speed(split)
     best = max(speeds, key=lambda name: speeds[name] * (LEAST_GAIN if name == "none" else 1.0))
     return candidates[best], {name: round(speed, 3) for name, speed in speeds.items()}
 
 
-def _split(
-    bench: Bench, nodes: frozenset[str], floats: Mapping[str, float], integers: Mapping[str, float]
-) -> tuple[frozenset[str], float]:
-    """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each edge; and
-    its expected share of the time of quantizing all or none, whichever is less.
+def _split(bench: Bench, nodes: frozenset[str], full: onnx.ModelProto) -> tuple[frozenset[str], float]:
+    """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each
+    edge; and its expected share of the time of quantizing all or none, whichever is less.
     """
+    floats = profile.node_seconds(bench.prepared, bench.feeds, bench.scratch)
+    integers = profile.node_seconds(full, bench.feeds, bench.scratch)
     graph = bench.prepared.graph
     known = shapes.infer(bench.prepared, {name: value.shape for name, value in bench.feeds.items()})
     per_element = _crossing_seconds(integers, known)
     as_float = {node.name: floats.get(node.name, 0.0) for node in graph.node}
     as_integer = {name: integers.get(name, 0.0) if name in nodes else 1.0 for name in as_float}
     borders = [
-        (start, end, per_element * known[tensor].elements if tensor in known else 0.0)
+        (start.name, end.name, TIED if _fused(start, end, nodes) else per_element * _elements(known, tensor))
         for start, tensor, end in _edges(graph)
     ]
 
@@ -85,12 +92,21 @@ def _split(
     return split, cost(split) / max(min(cost(nodes), cost(())), 1e-9)
 
 
-def _edges(graph: onnx.GraphProto) -> Iterator[tuple[str, str, str]]:
+def _edges(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, str, onnx.NodeProto]]:
     index = Index(graph)
     for tensor, readers in index.consumers.items():
         producer = index.producer.get(tensor)
         if producer is not None:
-            yield from ((producer.name, tensor, reader.name) for reader in readers)
+            yield from ((producer, tensor, reader) for reader in readers)
+
+
+def _fused(start: onnx.NodeProto, end: onnx.NodeProto, nodes: Collection[str]) -> bool:
+    """An activation that the range of the layer before it expresses."""
+    return end.op_type in REMOVABLE and start.name in nodes and end.name in nodes
+
+
+def _elements(known: Mapping[str, shapes.Shape], tensor: str) -> int:
+    return known[tensor].elements if tensor in known else 0
 
 
 def _crossing_seconds(integers: Mapping[str, float], known: Mapping[str, shapes.Shape]) -> float:

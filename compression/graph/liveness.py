@@ -13,19 +13,29 @@ VIEWS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "De
 
 
 def peak(graph: onnx.GraphProto, shapes: Shapes) -> int | None:
-    """Bytes of inputs, outputs and intermediate results, without weights; None where a shape is unknown.
+    """Bytes of inputs, outputs and intermediate results; None where a shape is unknown.
 
-    A tensor whose only reader is QuantizeLinear is counted as that reader's output: runtimes fuse both.
+    Weights do not count, nor what is computed from weights alone, which a runtime does once as it loads the
+    model. A tensor whose only reader is QuantizeLinear counts as that reader's output: runtimes fuse both.
     """
     owners = _owners(graph)
+    constants = _constants(graph)
     try:
         sizes = {
             name: stored_bytes(shapes[name].elem_type, shapes[name].dims)
-            for name in {owners.get(name, name) for name in _activations(graph)}
+            for name in {owners.get(name, name) for name in _activations(graph)} - constants
         }
     except KeyError:
         return None
     return _sweep(_lifetimes(graph, owners), sizes, len(graph.node))
+
+
+def _constants(graph: onnx.GraphProto) -> set[str]:
+    known = {tensor.name for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" or (node.input and walk.reads(node) <= known):
+            known.update(node.output)
+    return known
 
 
 def _activations(graph: onnx.GraphProto) -> list[str]:

@@ -1,9 +1,11 @@
-"""A model made ready for quantization: same function, names of inputs and outputs, and dynamic axes; fewer operators."""
+"""A model made ready for quantization: same function, names of inputs and outputs, and dynamic axes; fewer
+operators.
+"""
 
-from collections import Counter
+from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
-import numpy as np
 import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper, shape_inference, version_converter
@@ -17,8 +19,8 @@ REDUCE_AXES_AS_INPUT = 18
 
 
 def prepare(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
-    """Opset at least 13 (scales per channel), constants folded, BatchNorm inside Conv, hard swish in two operators
-    instead of four, biases untied, every node named, every tensor typed.
+    """Opset at least 13 (scales per channel), constants folded, BatchNorm inside Conv, hard swish in two
+    operators instead of four, biases untied, every node named, every tensor typed.
 
     Errors: CompressionError E_MODEL_RUN.
     """
@@ -66,7 +68,7 @@ def _type(model: onnx.ModelProto) -> None:
 
 
 def _fuse_hard_swish(graph: onnx.GraphProto) -> None:
-    """x * clip(x + 3, 0, 6) / 6, as exporters write it, is x * HardSigmoid(x): half the passes over memory."""
+    """x * clip(x + 3, 0, 6) / 6, as exporters write it, is x * HardSigmoid(x): half the work."""
     index = Index(graph)
     for node in list(graph.node):
         found = _hard_swish(node, index)
@@ -119,34 +121,51 @@ def _pool_means(model: onnx.ModelProto) -> None:
     index = Index(model.graph)
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in model.graph.value_info}
     for node in model.graph.node:
-        if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4:
+        keeps = walk.attribute(node, "keepdims", 1)
+        if node.op_type != "ReduceMean" or ranks.get(node.input[0]) != 4 or not keeps:
             continue
-        axes = walk.attribute(node, "axes") or (
-            index.constant(node.input[1]) if len(node.input) > 1 else None
-        )
-        if axes is not None and sorted(int(axis) % 4 for axis in np.ravel(axes)) == [2, 3]:
-            if walk.attribute(node, "keepdims", 1):
-                pooled = helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
-                node.CopyFrom(pooled)
+        if sorted(axis % 4 for axis in _axes(node, index)) == [2, 3]:
+            pooled = helper.make_node("GlobalAveragePool", node.input[:1], node.output, name=node.name)
+            node.CopyFrom(pooled)
+
+
+def _axes(reduction: onnx.NodeProto, index: Index) -> list[int]:
+    """Attribute or constant input; none where they are computed, or all are meant."""
+    given = walk.attribute(reduction, "axes")
+    if isinstance(given, Sequence):
+        return [int(axis) for axis in given]
+    constant = index.constant(reduction.input[1]) if len(reduction.input) > 1 else None
+    return [] if constant is None else [int(axis) for axis in constant.ravel()]
 
 
 def _untie(graph: onnx.GraphProto) -> None:
     """A bias per layer: exporters merge equal ones, but each is rounded to a scale of its own."""
     index = Index(graph)
-    seen: Counter[str] = Counter()
+    used = {*index.initializers, *index.producer}
+    seen: set[str] = set()
     for node in graph.node:
-        if node.op_type in {"Conv", "Gemm"} and len(node.input) == 3 and node.input[2] in index.initializers:
-            name = node.input[2]
-            seen[name] += 1
-            if seen[name] > 1:
-                node.input[2] = f"{name}_{seen[name]}"
-                graph.initializer.append(numpy_helper.from_array(index.constant(name), node.input[2]))
+        if node.op_type not in {"Conv", "Gemm"} or len(node.input) < 3:
+            continue
+        values = index.constant(node.input[2])
+        if values is not None and node.input[2] in seen:
+            node.input[2] = _unused(node.input[2], used)
+            graph.initializer.append(numpy_helper.from_array(values, node.input[2]))
+        seen.add(node.input[2])
 
 
 def _name_nodes(graph: onnx.GraphProto) -> None:
     """Exclusions are by name; a second node of a name gets a number."""
-    seen: Counter[str] = Counter()
+    used: set[str] = set()
     for node in graph.node:
-        name = node.name or f"{node.op_type}_{node.output[0]}"
-        seen[name] += 1
-        node.name = name if seen[name] == 1 else f"{name}_{seen[name]}"
+        node.name = _unused(node.name or f"{node.op_type}_{node.output[0]}", used)
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """The name, with a number where it is taken; it is taken from then on."""
+    free = name
+    for number in count(2):
+        if free not in used:
+            break
+        free = f"{name}_{number}"
+    used.add(free)
+    return free

@@ -1,4 +1,6 @@
-"""Where a model's time goes: seconds of each node of the graph as it was before the runtime fused some of them."""
+"""Where a model's time goes: seconds of each node of the graph as it was before the runtime fused some of
+them.
+"""
 
 import json
 import re
@@ -13,8 +15,11 @@ import onnx
 from compression import runtime
 from compression.graph.index import Index
 
-RUNS = 12
-FEWEST = 9
+RUNS = 7
+FEWEST, MOST = 9, 51
+"""Pairs of runs."""
+SECONDS = 0.25
+"""After which no further pair is started."""
 CONVERSIONS = ("_QuantizeLinear", "_DequantizeLinear")
 SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
 
@@ -22,8 +27,9 @@ SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
 def node_seconds(
     model: onnx.ModelProto, feeds: Mapping[str, runtime.Array], scratch: Path
 ) -> dict[str, float]:
-    """Median over runs on one thread. A fused kernel counts for the node that its name leads to: by the node's own
-    name, or by the tensor it makes. Kernels that the runtime made up itself (layout changes) are left out.
+    """Median over runs on one thread. A fused kernel counts for the node that its name leads to: by the
+    node's own name, or by the tensor it makes. Kernels that the runtime made up itself (layout changes) are
+    left out.
     """
     session = runtime.session(model, profile=scratch / "profile")
     for _ in range(RUNS):
@@ -50,13 +56,13 @@ def _by_node(events: Sequence[Mapping[str, object]], model: onnx.ModelProto) -> 
 
 
 def paired_seconds(
-    first: onnx.ModelProto, second: onnx.ModelProto, feeds: Mapping[str, runtime.Array], budget: float
+    first: onnx.ModelProto, second: onnx.ModelProto, feeds: Mapping[str, runtime.Array]
 ) -> tuple[float, float]:
-    """Median time of one run of either model on one thread, taken in turns for about `budget` seconds."""
+    """Median time of one run of either model on one thread, taken in turns."""
     sessions = runtime.session(first), runtime.session(second)
     taken: tuple[list[float], list[float]] = ([], [])
-    end = time.perf_counter() + budget
-    while time.perf_counter() < end or len(taken[0]) < FEWEST:
+    end = time.perf_counter() + SECONDS
+    while len(taken[0]) < FEWEST or (len(taken[0]) < MOST and time.perf_counter() < end):
         for session, times in zip(sessions, taken, strict=True):
             start = time.perf_counter()
             runtime.run(session, feeds)

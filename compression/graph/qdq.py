@@ -1,4 +1,6 @@
-"""Writes QuantizeLinear / DequantizeLinear nodes; ONNX Runtime's own quantizer places them, as its kernels want them."""
+"""Writes QuantizeLinear / DequantizeLinear nodes; ONNX Runtime's own quantizer places them, as its kernels
+want them.
+"""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -7,17 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import helper, numpy_helper
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata
 
 from compression.graph.index import Index
+from compression.graph.weight_rounding import Rounding, layer_weight
 from compression.kernels.ranges import Range
 from compression.kernels.rounding import Grid, grid
-from compression.graph.weight_rounding import Rounding
 
 BYTE = 255
+EIGHT = 8
 OPERATORS = frozenset(
     {
         *("Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Relu", "Clip", "LeakyRelu", "Sigmoid"),
@@ -51,7 +55,7 @@ class Scheme:
 
 
 def quantizable(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Nodes that can be computed in int8: a layer with its weight at hand, and what lies between such layers."""
+    """Nodes that can be computed in int8: layers whose weight is at hand, and what lies between."""
     index = Index(graph)
     floats = _floats(graph)
     return [node for node in graph.node if node.op_type in OPERATORS and _fits(node, index, floats)]
@@ -76,8 +80,8 @@ def _fits(node: onnx.NodeProto, index: Index, floats: set[str]) -> bool:
 
 
 def activations(graph: onnx.GraphProto, nodes: Collection[str]) -> list[str]:
-    """Tensors whose range the writer needs: what the named nodes read and write, less what a following activation
-    limits anyway and what shares the grid of another.
+    """Tensors whose range the writer needs: what the named nodes read and write, less what a following
+    activation limits anyway and what shares the grid of another.
     """
     index = Index(graph)
     wanted: dict[str, None] = {}
@@ -117,6 +121,7 @@ def write(
     source.CopyFrom(model)
     if not nodes:
         return source
+    _round_weights(source.graph, nodes, roundings)
     add_infer_metadata(source)
     quantizer = QDQQuantizer(
         source,
@@ -130,11 +135,16 @@ def write(
         nodes_to_quantize=sorted(nodes),
         nodes_to_exclude=[],
         op_types_to_quantize=sorted(OPERATORS),
-        extra_options={"TensorQuantOverrides": _overrides(source.graph, nodes, roundings)},
+        extra_options={
+            "TensorQuantOverrides": _overrides(source.graph, nodes, roundings),
+            "QDQKeepRemovableActivations": scheme.symmetric_activations,
+        },
     )
     quantizer.quantize_model()
-    written = quantizer.model.model
+    written: onnx.ModelProto = quantizer.model.model
     _finish(written, model)
+    if scheme.activation_bits < EIGHT:
+        _saturate(written.graph, 2**scheme.activation_bits - 1)
     return written
 
 
@@ -146,7 +156,7 @@ def _written_ranges(
     written = {}
     for name, to in ranges.items():
         on = scheme.grid(to)
-        pair = (np.float32([on.low])[0:1], np.float32([on.low + BYTE * on.scale])[0:1])
+        pair = (np.array([on.low], np.float32), np.array([on.low + BYTE * on.scale], np.float32))
         written[name] = pair
         producer = index.producer.get(name)
         if producer is not None and producer.op_type in REMOVABLE and producer.name in nodes:
@@ -160,6 +170,15 @@ def _overrides(
     """Scales of the weights."""
     layers = [node for node in graph.node if node.name in nodes and node.op_type in WEIGHTED]
     return {node.input[1]: _override(roundings[node.input[1]]) for node in layers}
+
+
+def _round_weights(graph: onnx.GraphProto, nodes: Collection[str], roundings: Mapping[str, Rounding]) -> None:
+    """The quantizer saturates at 127; what is cut off before is decided here."""
+    index = Index(graph)
+    for node in graph.node:
+        weight = layer_weight(node, index) if node.name in nodes and node.op_type in WEIGHTED else None
+        if weight is not None:
+            index.replace(node.input[1], roundings[node.input[1]].round_trip(weight))
 
 
 def _override(how: Rounding) -> list[dict[str, Any]]:
@@ -182,3 +201,27 @@ def _finish(written: onnx.ModelProto, model: onnx.ModelProto) -> None:
             written.graph.node.remove(dequantize)
             written.graph.node.remove(quantize)
             layer.output[0] = value.name
+
+
+def _saturate(graph: onnx.GraphProto, levels: int) -> None:
+    """Fewer than 8 bits are the first levels of a byte, which itself would saturate only at 255."""
+    index = Index(graph)
+    nodes = []
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear":
+            scale, zero_point = index.scalar(node.input[1]), index.scalar(node.input[2])
+            if scale is not None and zero_point is not None:
+                nodes.append(_clip(graph, node, -zero_point * scale, (levels - zero_point) * scale))
+        nodes.append(node)
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
+def _clip(graph: onnx.GraphProto, quantize: onnx.NodeProto, low: float, high: float) -> onnx.NodeProto:
+    source, limited = quantize.input[0], f"{quantize.output[0]}_limited"
+    bounds = [f"{limited}_low", f"{limited}_high"]
+    for name, value in zip(bounds, (low, high), strict=True):
+        graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+    quantize.input[0] = limited
+    return helper.make_node("Clip", [source, *bounds], [limited], name=limited)

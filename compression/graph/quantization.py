@@ -24,11 +24,13 @@ from compression.graph import (
 )
 from compression.graph.calibration import Statistics
 from compression.graph.preparation import prepare
+from compression.graph.weight_rounding import Rounding
 from compression.kernels import ranges
 from compression.kernels.ranges import Method, Range
 
-PROBE = 64
+PROBE = 16
 """Samples that show the magnitudes of channels, for equalisation."""
+ANY_RANGE = Range(-4.0, 4.0)
 Report = Callable[[float, str], None]
 
 
@@ -64,29 +66,23 @@ def quantize(
     using.report(0.0, "preparing the graph")
     prepared = prepare(model, using.scratch)
     nodes = _chosen(prepared.graph, options)
-    details: dict[str, Any] = {}
+    details: dict[str, Any] = {"stored_as": _storage(options.scheme)}
     if options.equalization:
         using.report(0.05, "equalising channels")
-        details["equalized"] = _equalize(prepared, nodes, using)
-    using.report(0.2, "calibrating")
-    statistics = _observe(prepared, qdq.activations(prepared.graph, nodes), options.samples, using)
-    chosen = {name: _range(seen, options) for name, seen in statistics.items()}
-    details["ranges"] = dict(Counter(method for method, _ in chosen.values()))
-    bits, per_channel = options.scheme.weight_bits, options.scheme.per_channel
-    roundings = weight_rounding.choose(prepared.graph, bits, per_channel=per_channel)
-    if options.bias_correction:
-        rounded = weight_rounding.rounded(prepared.graph, roundings)
-        means = {name: seen.mean for name, seen in statistics.items() if seen.mean is not None}
-        details["bias_corrected"] = len(bias_correction.correct(prepared.graph, rounded, means))
-    write = _Writer(prepared, {name: to for name, (_, to) in chosen.items()}, roundings, options.scheme)
-    quantized = frozenset(nodes)
+        details["equalized"] = _equalize(prepared, using)
+    scheme = options.scheme
+    roundings = weight_rounding.choose(prepared.graph, scheme.weight_bits, per_channel=scheme.per_channel)
+    quantized = nodes
     if options.keep == "auto":
-        using.report(0.7, "measuring what pays")
-        feeds = next(using.split.batches(tensors.inputs(model.graph), 1))
-        bench = exclusion.Bench(model, prepared, write, feeds, using.scratch)
-        quantized, details["speeds"] = exclusion.choose(bench, quantized)
+        using.report(0.15, "measuring what pays")
+        bench = _bench(model, prepared, _Writer(prepared, roundings, scheme), using)
+        quantized, details["speeds"] = exclusion.choose(bench, nodes)
+    using.report(0.3, "calibrating")
+    found = _ranges(prepared, quantized, roundings, options, using)
     using.report(0.9, "writing")
-    return write(quantized), details | _lists(prepared.graph, nodes, quantized)
+    details |= {"ranges": found.methods, "bias_corrected": found.corrected}
+    written = _Writer(prepared, roundings, scheme)(quantized, found.ranges)
+    return written, details | _lists(prepared.graph, nodes, quantized)
 
 
 @dataclass(frozen=True)
@@ -94,26 +90,82 @@ class _Writer:
     """Writes the model with any choice of quantized nodes; layers that stay float keep integer weights."""
 
     prepared: onnx.ModelProto
-    ranges: Mapping[str, Range]
-    roundings: Mapping[str, weight_rounding.Rounding]
+    roundings: Mapping[str, Rounding]
     scheme: qdq.Scheme
 
-    def __call__(self, nodes: Collection[str]) -> onnx.ModelProto:
-        written = qdq.write(self.prepared, nodes, self.ranges, self.roundings, self.scheme)
+    def __call__(self, nodes: Collection[str], ranges_: Mapping[str, Range]) -> onnx.ModelProto:
+        written = qdq.write(self.prepared, nodes, ranges_, self.roundings, self.scheme)
         storage.store(written.graph, self.roundings)
         written.graph.ClearField("value_info")
         order.sort(written.graph)
         return written
 
+    def uncalibrated(self, nodes: Collection[str]) -> onnx.ModelProto:
+        """To be timed: kernels take as long whatever the ranges are."""
+        return self(nodes, dict.fromkeys(qdq.activations(self.prepared.graph, nodes), ANY_RANGE))
 
-def _lists(graph: onnx.GraphProto, nodes: set[str], quantized: Collection[str]) -> dict[str, list[str]]:
+
+def _bench(
+    model: onnx.ModelProto, prepared: onnx.ModelProto, write: _Writer, using: Resources
+) -> exclusion.Bench:
+    feeds = next(using.split.batches(tensors.inputs(model.graph), 1))
+    return exclusion.Bench(model, prepared, write.uncalibrated, feeds, using.scratch)
+
+
+@dataclass(frozen=True)
+class _Calibrated:
+    ranges: dict[str, Range]
+    methods: dict[str, int]
+    """How many tensors each method served."""
+    corrected: int
+    """Layers whose bias was corrected."""
+
+
+def _ranges(
+    prepared: onnx.ModelProto,
+    nodes: Collection[str],
+    roundings: Mapping[str, Rounding],
+    options: Options,
+    using: Resources,
+) -> _Calibrated:
+    """Ranges of what the nodes read and write; biases are corrected on the way, as the same pass gives the
+    means.
+    """
+    wanted = qdq.activations(prepared.graph, nodes)
+    read = weight_rounding.read(prepared.graph) if options.bias_correction else []
+    statistics = _observe(prepared, list(dict.fromkeys([*wanted, *read])), options.samples, using)
+    chosen = {name: _range(statistics[name], options) for name in wanted}
+    corrected: list[str] = []
+    if options.bias_correction:
+        rounded = weight_rounding.rounded(prepared.graph, roundings)
+        means = {name: seen.mean for name, seen in statistics.items() if seen.mean is not None}
+        corrected = bias_correction.correct(prepared.graph, rounded, means)
+    methods: Counter[str] = Counter(method for method, _ in chosen.values())
+    return _Calibrated({name: to for name, (_, to) in chosen.items()}, dict(methods), len(corrected))
+
+
+def _lists(
+    graph: onnx.GraphProto, nodes: Collection[str], quantized: Collection[str]
+) -> dict[str, list[str]]:
     """Layers in graph order: computed in integers, or in floats from integer weights."""
     layers = [node.name for node in graph.node if node.op_type in weight_rounding.LAYERS]
     return {
         "quantized": [name for name in layers if name in quantized],
         "float_layers": [name for name in layers if name not in quantized],
-        "kept_float": [node.name for node in graph.node if node.name in nodes and node.name not in quantized],
+        "kept_float": [
+            node.output[0] for node in graph.node if node.name in nodes and node.name not in quantized
+        ],
     }
+
+
+def _storage(scheme: qdq.Scheme) -> str:
+    """In words, as there is no smaller type that ONNX Runtime computes in."""
+    if min(scheme.weight_bits, scheme.activation_bits) == 8:
+        return "int8 weights, uint8 activations"
+    return (
+        f"{scheme.weight_bits}-bit weights in int8, {scheme.activation_bits}-bit activations in uint8: no "
+        "more than so many levels, which zip well; a number takes a byte and is no faster than with 8 bits"
+    )
 
 
 def _check(model: onnx.ModelProto, options: Options) -> None:
@@ -129,30 +181,26 @@ def _check(model: onnx.ModelProto, options: Options) -> None:
         raise CompressionError("unknown_node", f"exclude: the model has no node or tensor {unknown[0]!r}")
 
 
-def _chosen(graph: onnx.GraphProto, options: Options) -> set[str]:
-    """Names of the nodes to quantize: every layer that can be, and what lies between them."""
-    excluded = set(options.exclude)
-    nodes = [
-        node
-        for node in qdq.quantizable(graph)
-        if node.op_type in options.operators and not excluded & {node.name, *node.output}
-    ]
+def _chosen(graph: onnx.GraphProto, options: Options) -> frozenset[str]:
+    """Every layer that can be quantized, and what lies between them, less what is excluded."""
+    nodes = [node for node in qdq.quantizable(graph) if node.op_type in options.operators]
     if not any(node.op_type in qdq.WEIGHTED for node in nodes):
         raise CompressionError(
             "nothing_to_quantize",
-            "no Conv, Gemm or MatMul with constant weights is left",
+            "the model has no Conv, Gemm or MatMul with constant weights",
             ErrorKind.UNSUPPORTED,
         )
-    return {node.name for node in nodes}
+    excluded = set(options.exclude)
+    return frozenset(node.name for node in nodes if not excluded & {node.name, *node.output})
 
 
-def _equalize(prepared: onnx.ModelProto, nodes: set[str], using: Resources) -> list[str]:
+def _equalize(prepared: onnx.ModelProto, using: Resources) -> list[str]:
     names = equalization.tensors(prepared.graph)
     if not names:
         return []
     seen = _observe(prepared, names, PROBE, using)
     bounds = {name: one.bound for name, one in seen.items() if one.bound is not None}
-    return equalization.equalize(prepared.graph, bounds, nodes)
+    return equalization.equalize(prepared.graph, bounds)
 
 
 def _observe(

@@ -1,7 +1,8 @@
 """Weights of layers that compute in floats, stored as integers.
 
-ONNX Runtime leaves DequantizeLinear of a constant to run time, where it costs more than it saves. It folds Cast and Mul
-of constants when a session is made: so stored, a layer takes a quarter of the file and runs exactly as fast as before.
+ONNX Runtime leaves DequantizeLinear of a constant to run time, where it costs more than it saves. It folds
+Cast and Mul of constants when a session is made: so stored, a layer takes a quarter of the file and runs
+exactly as fast as before.
 """
 
 from collections.abc import Mapping

@@ -34,7 +34,9 @@ class Rounding:
 
 
 def choose(graph: onnx.GraphProto, bits: int, *, per_channel: bool) -> dict[str, Rounding]:
-    """By initializer, for every layer whose weight is one; at 8 bits and above no weight is clipped for less error."""
+    """By initializer, for every layer whose weight is one; at 8 bits and above no weight is clipped for less
+    error.
+    """
     index = Index(graph)
     chosen: dict[str, Rounding] = {}
     for node in graph.node:
@@ -59,6 +61,12 @@ def output_axis(node: onnx.NodeProto, rank: int) -> int:
     if node.op_type == "Conv" or (node.op_type == "Gemm" and walk.attribute(node, "transB", 0)):
         return 0
     return 1 if node.op_type == "ConvTranspose" else rank - 1
+
+
+def read(graph: onnx.GraphProto) -> list[str]:
+    """What the layers read."""
+    index = Index(graph)
+    return [node.input[0] for node in graph.node if layer_weight(node, index) is not None]
 
 
 def rounded(graph: onnx.GraphProto, roundings: Mapping[str, Rounding]) -> dict[str, Floats]:

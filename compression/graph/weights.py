@@ -67,12 +67,15 @@ def params(graph: onnx.GraphProto) -> int:
 
 def traits(graph: onnx.GraphProto) -> frozenset[Trait]:
     found = set()
-    if any(_is_quantized(node) for node in walk.nodes(graph)):
+    integers = {tensor.name for tensor in weights(graph) if tensor.data_type in QUANTIZED_TYPES}
+    if any(_is_quantized(node, integers) for node in walk.nodes(graph)):
         found.add(Trait.QUANTIZED)
     if any(tensor.data_type in HALF for scope in walk.graphs(graph) for tensor in scope.initializer):
         found.add(Trait.HALF_PRECISION)
     return frozenset(found)
 
 
-def _is_quantized(node: onnx.NodeProto) -> bool:
-    return node.op_type in QUANTIZED_OPERATORS or node.op_type.startswith("QLinear")
+def _is_quantized(node: onnx.NodeProto, integers: set[str]) -> bool:
+    """A Cast restores weights that are stored as integers and computed with in floats."""
+    stored = node.op_type == "Cast" and node.input[0] in integers
+    return stored or node.op_type in QUANTIZED_OPERATORS or node.op_type.startswith("QLinear")

@@ -1,4 +1,4 @@
-"""Minimum s-t cut: the cheapest way to split nodes in two when neighbours on different sides cost something."""
+"""Minimum s-t cut: the cheapest way to split nodes in two when neighbours apart cost something."""
 
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterable
@@ -51,14 +51,14 @@ class Network:
 def cheapest_split(
     first: dict[T, float], second: dict[T, float], borders: Iterable[tuple[T, T, float]]
 ) -> set[T]:
-    """Nodes that belong to the first kind when each costs `first[node]` or `second[node]`, and each border between
-    nodes of different kinds its own cost. Deterministic in the order given.
+    """Nodes that belong to the first kind when each costs `first[node]` or `second[node]`, and each border
+    between nodes of different kinds its own cost. Deterministic in the order given.
     """
     source, sink = object(), object()
     network = Network()
-    for node in first:
+    for node, cost in first.items():
         network.add(source, node, second[node])
-        network.add(node, sink, first[node])
+        network.add(node, sink, cost)
     for one, other, cost in borders:
         network.add(one, other, cost)
         network.add(other, one, cost)

@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+SMALLEST = 1e-33
+"""A smaller scale is taken for that of a range without extent."""
 SHRINK = np.linspace(1.0, 0.75, 11)
 
 
@@ -28,21 +30,26 @@ class Grid:
 
 
 def grid(low: float, high: float, bits: int, *, symmetric: bool = False) -> Grid:
-    """Q(x) = round((x - low) / (high - low) * (2^bits - 1)), with `low` moved by less than a step so that 0.0 is
-    on the grid (zero padding stays exact). A range without extent gets scale 1.
+    """Q(x) = round((x - low) / (high - low) * (2^bits - 1)), with `low` moved by less than a step so that 0.0
+    is on the grid (zero padding stays exact). A range without extent gets scale 1.
     """
     low, high = min(low, 0.0), max(high, 0.0)
     levels = 2**bits - 1
     if symmetric:
         bound = max(-low, high)
-        scale = 2 * bound / (levels - 1) or 1.0
+        scale = _positive(2 * bound / (levels - 1))
         return Grid(scale, (levels + 1) // 2, levels)
-    scale = (high - low) / levels or 1.0
+    scale = _positive((high - low) / levels)
     return Grid(scale, round(-low / scale), levels)
 
 
+def _positive(scale: float) -> float:
+    return float(scale) if scale > SMALLEST else 1.0
+
+
 def quantize(values: Floats, to: Grid) -> Integers:
-    return np.clip(np.rint(values / to.scale) + to.zero_point, 0, to.levels).astype(np.int64)
+    rounded: Integers = np.clip(np.rint(values / to.scale) + to.zero_point, 0, to.levels).astype(np.int64)
+    return rounded
 
 
 def dequantize(integers: Integers, of: Grid) -> Floats:
@@ -55,12 +62,12 @@ def largest(bits: int) -> int:
 
 
 def weight_scales(weight: Floats, axis: int | None, bits: int, *, minimise: bool = True) -> Floats:
-    """Symmetric scales, one per index of `axis` (or a single one), each the best of some that clip the largest
-    weights a little in favour of the others (least squares), or the one that clips none.
+    """Symmetric scales, one per index of `axis` (or a single one), each the best of some that clip the
+    largest weights a little in favour of the others (least squares), or the one that clips none.
     """
     rows = _rows(weight, axis)
     bound = np.abs(rows).max(1, keepdims=True, initial=0.0)
-    full = np.where(bound > 0, bound / largest(bits), 1.0).astype(np.float32)
+    full = np.where(bound > SMALLEST * largest(bits), bound / largest(bits), 1.0).astype(np.float32)
     if not minimise:
         return full.ravel()
     best, least = full, np.full_like(full, np.inf)
@@ -73,7 +80,9 @@ def weight_scales(weight: Floats, axis: int | None, bits: int, *, minimise: bool
 
 def quantize_weight(weight: Floats, scales: Floats, axis: int | None, bits: int) -> npt.NDArray[np.int8]:
     bound = largest(bits)
-    return np.clip(np.rint(weight / spread(scales, axis, weight.ndim)), -bound, bound).astype(np.int8)
+    rounded = np.rint(weight / spread(scales, axis, weight.ndim))
+    integers: npt.NDArray[np.int8] = np.clip(rounded, -bound, bound).astype(np.int8)
+    return integers
 
 
 def round_trip(weight: Floats, scales: Floats, axis: int | None, bits: int) -> Floats:

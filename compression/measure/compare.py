@@ -1,16 +1,18 @@
 """The comparison: one pass over the data, one interleaved timing, and the numbers that need no run."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from compression import runtime, samples
-from compression.dataset import Dataset, Split
+from compression.dataset import Array, Dataset, Split
 from compression.inspection import TensorSpec
-from compression.measure import latency, layers, metric, size
+from compression.measure import latency, layers, metric
 from compression.measure.fidelity import Fidelity
+from compression.measure.size import Size
+from compression.measure.size import measure as measure_size
 from compression.measurement import Latency, Measurement, Measurements, Metric, Ratio
 from compression.model import Model
 
@@ -24,11 +26,34 @@ class _Quiet:
     def __call__(self, _fraction: float, _message: str) -> None: ...
 
 
-@dataclass
 class _Evaluation:
-    metrics: tuple[Metric, Metric] | None = None
-    fidelity: Fidelity = field(default_factory=Fidelity)
-    warnings: list[str] = field(default_factory=list)
+    """Both models' outputs, batch after batch."""
+
+    def __init__(self) -> None:
+        self.fidelity = Fidelity()
+        self.warnings: list[str] = []
+        self.output = ""
+        self.scores: tuple[metric.Score, metric.Score] | None = None
+
+    def choose(self, reference: Mapping[str, Array], labels: Array) -> None:
+        """What is scored, and how, on seeing the first batch."""
+        found, again = metric.choose(reference, labels), metric.choose(reference, labels)
+        if found is None or again is None:
+            self.warnings.append("the labels fit no output; no task metric was measured")
+        else:
+            self.output, self.scores = found[0], (found[1], again[1])
+            if isinstance(found[1], metric.Accuracy | metric.TokenAccuracy):
+                self.fidelity = Fidelity(found[0], found[1].axis)
+
+    def add(self, reference: Mapping[str, Array], output: Mapping[str, Array], labels: Array | None) -> None:
+        self.fidelity.add(reference, output)
+        if self.scores is not None and labels is not None:
+            for score, values in zip(self.scores, (reference, output), strict=True):
+                score.add(values[self.output], labels)
+
+    @property
+    def metrics(self) -> tuple[Metric, Metric] | None:
+        return (self.scores[0].metric(), self.scores[1].metric()) if self.scores else None
 
 
 def compare(
@@ -81,42 +106,29 @@ def _evaluate(
         for path in paths
     ]
     evaluation = _Evaluation()
-    scores: tuple[str, metric.Score, metric.Score] | None = None
-    done = 0
+    size, done = split.batch_size(inputs, _BATCH), 0
     for reference, output in zip(*both, strict=True):
-        count = min(split.batch_size(inputs, _BATCH), split.n - done)
-        labels = None if split.labels is None else split.labels[done : done + count]
+        labels = None if split.labels is None else split.labels[done : done + size]
         if done == 0 and labels is not None:
-            found, again = metric.choose(reference, labels), metric.choose(reference, labels)
-            if found is None or again is None:
-                evaluation.warnings.append("the labels fit no output; no task metric was measured")
-            else:
-                scores = found[0], found[1], again[1]
-        if scores is not None and labels is not None:
-            scores[1].add(reference[scores[0]], labels)
-            scores[2].add(output[scores[0]], labels)
-        evaluation.fidelity.add(reference, output)
-        done += count
+            evaluation.choose(reference, labels)
+        evaluation.add(reference, output, labels)
+        done = min(done + size, split.n)
         progress(done / split.n)
-    if scores is not None:
-        evaluation.metrics = scores[1].metric(), scores[2].metric()
     if evaluation.fidelity.broken_original:
         evaluation.warnings.append("outputs of the original model hold NaN or infinity; they were left out")
     return evaluation
 
 
-def _sized(
-    paths: tuple[Path, Path], models: tuple[Model, Model], split: Split
-) -> tuple[size.Size, size.Size]:
+def _sized(paths: tuple[Path, Path], models: tuple[Model, Model], split: Split) -> tuple[Size, Size]:
     feeds = next(split.batches(models[0].inputs, 1))
     count = split.batch_size(models[0].inputs, 1)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda path, model: size.measure(path, model, feeds, count), paths, models)
+        first, second = pool.map(lambda path, model: measure_size(path, model, feeds, count), paths, models)
     return first, second
 
 
 def _measurements(
-    sizes: tuple[size.Size, size.Size], times: tuple[latency.Times, latency.Times], evaluation: _Evaluation
+    sizes: tuple[Size, Size], times: tuple[latency.Times, latency.Times], evaluation: _Evaluation
 ) -> tuple[Measurement, Measurement]:
     both = []
     for index in (0, 1):
@@ -140,6 +152,6 @@ def _ratios(both: tuple[Measurement, Measurement]) -> dict[str, Ratio]:
     return ratios
 
 
-def _weights_warnings(sizes: tuple[size.Size, size.Size]) -> list[str]:
+def _weights_warnings(sizes: tuple[Size, Size]) -> list[str]:
     named = zip(("original", "compressed"), sizes, strict=True)
     return [f"weights of the {name} model hold NaN or infinity" for name, own in named if not own.finite]

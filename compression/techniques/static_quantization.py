@@ -13,13 +13,14 @@ if TYPE_CHECKING:
     from compression.model import Model
 
 Operator = Literal[
-    "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Relu", "Clip", "LeakyRelu", "Sigmoid", "GlobalAveragePool",
-    "AveragePool", "MaxPool", "Resize", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze",
+    "Conv", "Gemm", "MatMul", "Add", "Mul", "Concat", "Relu", "Clip", "LeakyRelu", "Sigmoid",
+    "GlobalAveragePool", "AveragePool", "MaxPool", "Resize",
+    "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze",
 ]  # fmt: skip
 
 
 class StaticQuantization(Technique):
-    """Weights and activations become 8-bit integers with scales measured on calibration samples (QDQ format)."""
+    """Weights and activations become 8-bit integers, their scales measured on calibration samples (QDQ)."""
 
     needs: ClassVar = frozenset({Need.CALIBRATION})
     promises: ClassVar = frozenset({Promise.SMALLER, Promise.FASTER})
@@ -29,8 +30,9 @@ class StaticQuantization(Technique):
         Trait.HALF_PRECISION: "the model is in half precision; quantize the float32 original instead",
     }
     guidance: ClassVar[str] = (
-        "The first thing to try for convolutional networks on a CPU: about four times smaller and two to three times "
-        "faster at a loss of a tenth of a point. Needs some hundred unlabelled samples like those of production."
+        "The first thing to try for convolutional networks on a CPU: about four times smaller and two to "
+        "three times faster at a loss of a tenth of a point. Needs some hundred unlabelled samples like "
+        "those of production. Networks that int8 slows down keep computing in floats and get smaller only."
     )
 
     technique: Literal["static_quantization"] = "static_quantization"
@@ -59,8 +61,9 @@ class StaticQuantization(Technique):
     )
     keep: Literal["auto", "none"] = Field(
         default="auto",
-        description="auto: layers that int8 does not make faster, as measured here, compute in floats from 8-bit weights "
-        "(another machine may choose others; `kept_float` in the details, given as `exclude`, repeats a choice)",
+        description="auto: layers that int8 does not make faster, as measured here, compute in floats "
+        "from 8-bit weights. Another machine may choose others: `kept_float` of the details, given as "
+        "`exclude` with `keep` none, repeats a choice byte for byte",
     )
     samples: int = Field(
         default=512, ge=1, le=100_000, description="at most so many calibration samples are used"

@@ -1,4 +1,4 @@
-"""The API as a real server in a thread, on real databases and stores; the worker's part is played through the services."""
+"""The API as a real server in a thread, on real databases and stores; the services play the worker's part."""
 
 import hashlib
 import threading
@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from app.adapters.blobs import Blob
+from app.api.lending import LendingProtocol
 from app.bootstrap import Services
 from app.domain.records import JobClaim, NewArtifact
 from app.main import create_app
@@ -113,7 +114,9 @@ def api(services: Services) -> Iterator[Api]:
     project, elsewhere = services.keys.create_project("own"), services.keys.create_project("other")
     keys = [services.keys.create(owner, "tests") for owner in (project, elsewhere)]
     port = free_port()
-    config = uvicorn.Config(create_app(services=services), port=port, log_level="error", access_log=False)
+    config = uvicorn.Config(
+        create_app(services=services), port=port, log_level="error", access_log=False, http=LendingProtocol
+    )
     server = _Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()

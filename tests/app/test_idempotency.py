@@ -1,4 +1,4 @@
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import httpx
 import pytest
@@ -56,10 +56,12 @@ def test_a_refused_request_may_be_mended(api: Api) -> None:
 def test_in_flight(api: Api) -> None:
     body = {"model_id": api.model()["id"], "recipe": {"steps": STEPS}}
     headers = {"Idempotency-Key": "slow"}
-    with ThreadPoolExecutor(1) as pool, api.services.database.write():  # nobody else can write meanwhile
-        first = pool.submit(lambda: api.client.post("/v1/jobs", json=body, headers=headers))
-        second = api.client.post("/v1/jobs", json=body, headers=headers)
-    assert sorted([first.result().status_code, second.status_code]) == [202, 409]
+    with ThreadPoolExecutor(2) as pool:
+        with api.services.database.write():  # nobody else can write meanwhile
+            both = [pool.submit(api.client.post, "/v1/jobs", json=body, headers=headers) for _ in range(2)]
+            first = next(as_completed(both)).result()
+        assert problem(first) == (409, "idempotency_key_in_flight")
+        assert sorted(done.result().status_code for done in both) == [202, 409]
 
 
 def test_cancel_is_recorded_too(api: Api) -> None:

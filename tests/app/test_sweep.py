@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 from sqlalchemy import Table, func, select, update
 
@@ -23,8 +25,10 @@ def queue() -> MemoryQueue:
 
 
 @pytest.fixture
-def services(settings: Settings, queue: MemoryQueue) -> Services:
-    return bootstrap(settings, queue)
+def services(settings: Settings, queue: MemoryQueue) -> Iterator[Services]:
+    made = bootstrap(settings, queue)
+    yield made
+    made.close()
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -49,9 +50,33 @@ def test_announced_then_sent(api: Api) -> None:
     assert problem(api.client.get(f"/v1/uploads/{upload['id']}")) == (404, "not_found")
 
 
-def test_bytes_of_many_batches_arrive_whole(api: Api) -> None:
-    content = ONNX[:8] + bytes(range(256)) * 80_000  # 20 MB
-    assert api.upload(content)["sha256"] == sha256(content)
+LARGE = ONNX[:8] + bytes(range(256)) * 80_000  # 20 MB: read from the socket itself
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bytes_of_many_batches_arrive_whole(api: Api, settings: Settings, chunked: bool) -> None:
+    upload = api.client.post("/v1/uploads", json={**BODY, "bytes": len(LARGE)}).json()
+    content = iter([LARGE[:7_000_000], LARGE[7_000_000:]]) if chunked else LARGE
+    sent = api.client.put(upload["content_url"], content=content)
+    assert (sent.status_code, sent.json()["sha256"]) == (200, sha256(LARGE))
+    assert parts(settings) == []
+
+
+def test_more_large_bodies_at_once_than_fast_lanes(api: Api, settings: Settings) -> None:
+    contents = [LARGE + bytes([number]) for number in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(api.upload, contents))
+    assert [upload["sha256"] for upload in done] == [sha256(content) for content in contents]
+    assert parts(settings) == []
+
+
+def test_a_large_body_of_the_wrong_kind_is_refused_early(api: Api, settings: Settings) -> None:
+    upload = api.client.post("/v1/uploads", json={**BODY, "bytes": len(LARGE)}).json()
+    with _half_sent(api.client, upload["content_url"], len(LARGE)) as connection:
+        connection.sendall(b"\x80\x04" + LARGE[2 : 5 << 20])
+        assert connection.recv(65536).startswith(b"HTTP/1.1 415 ")
+    time.sleep(0.2)
+    assert parts(settings) == []
 
 
 def test_known_bytes_are_not_sent_again_but_only_within_a_project(api: Api) -> None:
@@ -111,10 +136,13 @@ def test_client_that_leaves(api: Api, settings: Settings) -> None:
 
 
 @pytest.mark.parametrize("settings", ["embedded"], indirect=True)
-def test_client_that_stalls(api: Api, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("length", [len(ONNX), len(LARGE)])
+def test_client_that_stalls(
+    api: Api, settings: Settings, monkeypatch: pytest.MonkeyPatch, length: int
+) -> None:
     monkeypatch.setitem(api.services.settings.__dict__, "body_idle_seconds", 0.3)
-    upload = api.client.post("/v1/uploads", json=BODY).json()
-    with _half_sent(api.client, upload["content_url"], len(ONNX)) as connection:
+    upload = api.client.post("/v1/uploads", json={**BODY, "bytes": length}).json()
+    with _half_sent(api.client, upload["content_url"], length) as connection:
         connection.sendall(ONNX[:100])
         answer = connection.recv(65536)
     assert answer.startswith(b"HTTP/1.1 408 ")

@@ -100,6 +100,15 @@ def test_peak_of_a_quantized_graph_is_that_of_its_integers() -> None:
     assert weights.params(model.graph) == 0
 
 
+def test_peak_leaves_out_what_comes_of_weights_alone() -> None:
+    model = chain()
+    weight = numpy_helper.from_array(np.ones((1000, 100), np.float16), "half")
+    model.graph.initializer.append(weight)
+    model.graph.node.insert(0, helper.make_node("Cast", ["half"], ["whole"], to=F))
+    model.graph.node.insert(1, helper.make_node("Transpose", ["whole"], ["turned"]))
+    assert liveness.peak(model.graph, shapes.infer(model, {"x": (1, 100)})) == 3 * 400
+
+
 def test_sorting_knows_what_subgraphs_read() -> None:
     graph = onnx.ModelProto.FromString(hostile.if_nest_12()).graph
     late = helper.make_node("Not", ["c"], ["d"])

@@ -108,6 +108,19 @@ def test_float_labels_are_scored_by_root_mean_square(normalise: Normalise, pack:
     assert after.value == pytest.approx(0.25, abs=1e-5)
 
 
+def test_classes_in_the_second_axis_decide_pixel_by_pixel(normalise: Normalise, pack: Pack) -> None:
+    b = Builder()
+    b.node("Conv", ["x", b.weight("w", 4, 2, 1, 1)], "y")
+    ends = [helper.make_tensor_value_info(name, F, ["n", c, 6, 6]) for name, c in (("x", 2), ("y", 4))]
+    model = normalise(b.model(ends[:1], ends[1:]))
+    random = np.random.default_rng(0)
+    x = random.standard_normal((9, 2, 6, 6)).astype(np.float32)
+    result = compare(model, model, pack({"test/x": x, "test/label": random.integers(0, 4, (9, 6, 6))}))
+    assert result.original.metric is not None
+    assert result.original.metric.name == "token_accuracy"
+    assert (result.compressed.agreement, result.compressed.kl) == (1.0, 0.0)
+
+
 def test_labels_that_fit_nothing_are_said_so(normalise: Normalise, pack: Pack) -> None:
     data = pack({"test/x": np.zeros((9, 3), np.float32), "test/label": np.zeros((9, 5, 5), np.int64)})
     result = compare(normalise(regression()), normalise(regression()), data)

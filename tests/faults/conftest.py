@@ -11,6 +11,9 @@ import httpx
 import psutil
 import pytest
 
+from app.bootstrap import bootstrap
+from app.services.uploads import NewUpload
+from app.settings import Settings
 from tests import servers
 from tests.compression import networks
 from tests.conftest import NewSettings
@@ -41,6 +44,8 @@ class Watched:
     service: Service
     listener: Listener
     outside: Path
+    stored: str
+    """Name of the blob with the canary that another project has."""
     answers: list[httpx.Response] = field(default_factory=list)
 
     @property
@@ -73,10 +78,11 @@ def watched(tmp_path_factory: pytest.TempPathFactory, new_settings: NewSettings)
         settings = type(settings)(**{k: getattr(settings, k) for k in settings.model_fields_set} | limits)
         (settings.data_dir / "secret").write_text(CANARY)
         (settings.data_dir / "secret").chmod(0o600)
+        stored = _other_tenants_blob(settings)
         service = stack.enter_context(serving(settings, directory / "service.log"))
         listener = Listener(stack.enter_context(socket.create_server(("127.0.0.1", 0))))
         threading.Thread(target=listener.count, daemon=True).start()
-        watch = Watched(service, listener, directory)
+        watch = Watched(service, listener, directory, stored)
         service.client.event_hooks["response"].append(watch.note)
         _good_job(service)
         before = psutil.Process(service.api.pid).memory_info().rss
@@ -98,11 +104,23 @@ def _check_service(watch: Watched, memory: int) -> None:
         for p in service.settings.data_dir.rglob("*")
         if p.is_file() and CANARY.encode() in p.read_bytes()
     ]
-    assert holders == ["secret"]
+    assert sorted(holders) == sorted(["secret", watch.stored])
     assert not Path("/tmp/pare-pwned").exists()  # noqa: S108  what the hostile files try to make
     assert watch.listener.connections == 0  # I4
     eventually(lambda: not list((service.settings.data_dir / "work").glob("worker-*/*")))  # I6
     assert not list((service.settings.data_dir / "blobs" / ".part").iterdir())
+
+
+def _other_tenants_blob(settings: Settings) -> str:
+    services = bootstrap(settings)
+    try:
+        other = services.keys.create_project("owner of the canary")
+        announced = NewUpload("canary.onnx", len(CANARY), "model")
+        receiving = services.uploads.receive(other, services.uploads.create(other, announced).id, len(CANARY))
+        receiving.write([CANARY.encode()])
+        return str(receiving.finish().sha256)
+    finally:
+        services.close()
 
 
 def _good_job(service: Service) -> None:

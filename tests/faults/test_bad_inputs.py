@@ -1,4 +1,4 @@
-"""Each bad input through the real HTTP API: a clear refusal, and nothing is lost. Rows of the acceptance list."""
+"""Each bad input through the real HTTP API: a clear refusal, and nothing is lost."""
 
 import json
 import time
