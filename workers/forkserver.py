@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from workers import child, seccomp
 from workers.operations import KILL, Request
 
 _MESSAGE = 1 << 17
+_COLD = "compression.engine"  # no technique trains yet, and its torch is an extra
 
 
 def main() -> None:
@@ -37,10 +39,18 @@ def main() -> None:
 def _load() -> None:
     for name in ("onnxruntime.quantization", "onnxslim", "zstandard"):
         importlib.import_module(name)
-    for module in pkgutil.walk_packages(compression.__path__, "compression."):
-        importlib.import_module(module.name)
+    for name in _modules(compression.__path__, "compression."):
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what is warm stays shared with the children
+
+
+def _modules(folder: Iterable[str], prefix: str) -> Iterator[str]:
+    for module in pkgutil.iter_modules(folder, prefix):
+        if module.name != _COLD:
+            yield module.name
+            if module.ispkg:
+                yield from _modules(importlib.import_module(module.name).__path__, f"{module.name}.")
 
 
 class Forkserver:
