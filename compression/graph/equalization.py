@@ -4,7 +4,7 @@ seen in calibration.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,13 +37,14 @@ class Group:
     frozen: bool = False
 
 
-def equalize(graph: onnx.GraphProto, bounds: Mapping[str, Floats]) -> list[str]:
+def equalize(graph: onnx.GraphProto, bounds: Mapping[str, Floats]) -> list[list[str]]:
     """Scales the weights in place, where the expected rounding noise of the layers shrinks; `bounds` are
     the largest magnitudes by tensor and channel. The function computed stays the same for every input whose
-    activations are less than twice the calibrated ones. Returns a tensor of each group that was scaled.
+    activations are less than twice the calibrated ones. Returns the tensors of each group that was
+    scaled.
     """
     index = Index(graph)
-    scaled = []
+    scaled: list[Group] = []
     for group in groups(graph):
         bound = _bound(group, bounds)
         if bound is None or group.frozen:
@@ -51,8 +52,15 @@ def equalize(graph: onnx.GraphProto, bounds: Mapping[str, Floats]) -> list[str]:
         factors = _best(group, bound, index)
         if factors is not None:
             _scale(group, factors, index)
-            scaled.append(group.tensors[0])
-    return scaled
+            scaled.append(group)
+    return [group.tensors for group in scaled]
+
+
+def rename(graph: onnx.GraphProto, scaled: Collection[str]) -> None:
+    """Other values under an old name would be compared with the original's, layer by layer."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = [f"{name}_equalized" if name in scaled else name for name in names]
 
 
 def tensors(graph: onnx.GraphProto) -> list[str]:
@@ -113,7 +121,7 @@ def _place(node: onnx.NodeProto, index: Index, root: _Roots, found: dict[str, Gr
         limit = index.scalar(node.input[2]) if len(node.input) > 2 else None
         found[root(node.output[0])].limits[node.output[0]] = np.inf if limit is None else limit
     elif node.op_type not in SCALE_FREE - {"Clip"} or set(_data(node)) & set(index.initializers):
-        for name in (*node.input, *node.output):
+        for name in (*walk.reads(node), *node.output):
             found[root(name)].frozen = True
 
 

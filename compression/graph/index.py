@@ -8,6 +8,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from compression.graph import walk
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -26,7 +28,7 @@ class Index:
         """A node that reads a tensor twice is listed twice."""
         found = defaultdict(list)
         for node in self.graph.node:
-            for name in node.input:
+            for name in (*node.input, *walk.captured(node)):
                 found[name].append(node)
         return found
 

@@ -67,9 +67,11 @@ def quantize(
     prepared = prepare(model, using.scratch)
     nodes = _chosen(prepared.graph, options)
     details: dict[str, Any] = {"stored_as": _storage(options.scheme)}
+    scaled: list[list[str]] = []
     if options.equalization:
         using.report(0.05, "equalising channels")
-        details["equalized"] = _equalize(prepared, using)
+        scaled = _equalize(prepared, using)
+        details["equalized"] = [tensors[0] for tensors in scaled]
     scheme = options.scheme
     roundings = weight_rounding.choose(prepared.graph, scheme.weight_bits, per_channel=scheme.per_channel)
     quantized = nodes
@@ -82,6 +84,7 @@ def quantize(
     using.report(0.9, "writing")
     details |= {"ranges": found.methods, "bias_corrected": found.corrected}
     written = _Writer(prepared, roundings, scheme)(quantized, found.ranges)
+    equalization.rename(written.graph, {name for tensors in scaled for name in tensors})
     return written, details | _lists(prepared.graph, nodes, quantized)
 
 
@@ -194,7 +197,7 @@ def _chosen(graph: onnx.GraphProto, options: Options) -> frozenset[str]:
     return frozenset(node.name for node in nodes if not excluded & {node.name, *node.output})
 
 
-def _equalize(prepared: onnx.ModelProto, using: Resources) -> list[str]:
+def _equalize(prepared: onnx.ModelProto, using: Resources) -> list[list[str]]:
     names = equalization.tensors(prepared.graph)
     if not names:
         return []

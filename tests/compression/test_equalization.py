@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from compression import runtime
 from compression.dataset import Dataset
@@ -104,3 +104,27 @@ def test_tied_biases_are_untied(tmp_path: Path) -> None:
     assert len(set(biases)) == len(biases)
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in prepared.graph.initializer}
     assert np.array_equal(values[biases[0]], values[biases[1]])
+
+
+def test_what_a_subgraph_reads_is_left_alone() -> None:
+    graph = mobile().model.graph
+    value = helper.make_tensor_value_info("read", TensorProto.FLOAT, None)
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["stem.relu6"], ["read"])], "branch", [], [value]
+    )
+    before = {name for group in equalization.groups(graph) if not group.frozen for name in group.tensors}
+    graph.initializer.append(numpy_helper.from_array(np.array(True), "condition"))
+    graph.node.append(
+        helper.make_node("If", ["condition"], ["extra"], then_branch=branch, else_branch=branch)
+    )
+    after = {name for group in equalization.groups(graph) if not group.frozen for name in group.tensors}
+    assert "stem.relu6" in before - after
+
+
+def test_a_scaled_tensor_gives_up_its_name() -> None:
+    graph = mobile().model.graph
+    equalization.rename(graph, {"stem.relu6"})
+    made = {name for node in graph.node for name in node.output}
+    read = {name for node in graph.node for name in node.input}
+    assert "stem.relu6_equalized" in made & read
+    assert "stem.relu6" not in made | read
