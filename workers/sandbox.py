@@ -197,11 +197,13 @@ def remove(directory: Path) -> None:
 def _flatten(top: Path) -> None:
     """Brings every directory up to the first level, so that no path gets long, and removes all else."""
     names = itertools.count()
+    top.chmod(0o700)
     while inner := [Path(e.path) for e in os.scandir(top) if e.is_dir(follow_symlinks=False)]:
         for directory in inner:
             directory.chmod(0o700)
             for entry in list(directory.iterdir()):
                 if entry.is_dir() and not entry.is_symlink():
+                    entry.chmod(0o700)  # its entry `..` changes: who is not root needs to write to it
                     entry.rename(top / f".{next(names)}")
                 else:
                     entry.unlink()

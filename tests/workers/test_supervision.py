@@ -160,5 +160,6 @@ def test_a_directory_made_deep_on_purpose_is_removed(tmp_path: Path) -> None:
     os.mkdir("closed", 0, dir_fd=fd)
     os.symlink(tmp_path, "up", dir_fd=fd)
     os.close(fd)
+    top.chmod(0)
     remove(top)
     assert list(tmp_path.iterdir()) == []
