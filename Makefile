@@ -16,9 +16,9 @@ check: .venv/dev.stamp  ## style, types, layers, dependencies, container files
 format: .venv/dev.stamp  ## format and mend what can be mended
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 bench: .venv/bench.stamp  ## peers side by side (slow; needs the benchmark data, see docs/benchmarks.md)
-	$(BIN)/python benchmarks/peers.py $(ARGS)
+	$(BIN)/python -m benchmarks.peers $(ARGS)
 load: .venv/dev.stamp  ## requests, uploads and overhead of a running service (needs wrk and nginx)
-	$(BIN)/python benchmarks/load.py $(ARGS)
+	$(BIN)/python -m benchmarks.load $(ARGS)
 faults: .venv/dev.stamp  ## the slow suites: kills, restarts, time-outs
 	$(BIN)/pytest -m slow $(ARGS)
 

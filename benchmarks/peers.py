@@ -1,8 +1,8 @@
 """Pare's static quantization beside its peers, on the same models, calibration samples and held-out samples.
 
-    python benchmarks/peers.py [--models fashion direction detector mobilenet] [--data DIR] [--json FILE]
+    python -m benchmarks.peers [--models fashion direction detector mobilenet] [--data DIR] [--json FILE]
 
-DIR holds ppocr-v4/*.onnx and mobilenet_v2/*.pth (shared/data in the project's tree); a model that is not
+DIR holds ppocr-v4/*.onnx and mobilenet_v2/*.pth; a model that is not
 there is left out. The example CNN comes with the project. Inputs: see inputs.py. Every compression runs in a
 process of its own.
 """
@@ -20,15 +20,15 @@ from time import perf_counter
 from typing import Any
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-import subjects
-from rivals import TOOLS
+
+from benchmarks import subjects
+from benchmarks.rivals import TOOLS
 
 PAIRS = 150
 BOOTSTRAP = 2000
-HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,15 @@ def compress(tool: str, subject: subjects.Subject, into: Path) -> dict[str, Any]
     """Runs the tool in a fresh process: {seconds, peak_mib} or {error}."""
     command = [
         sys.executable,
-        str(HERE / "rivals.py"),
+        "-m",
+        "benchmarks.rivals",
         tool,
         str(subject.model),
         str(subject.data),
         str(into),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent), "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no output"]
         return {"error": lines[-1][:160]}
@@ -157,7 +158,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--models", nargs="+", choices=sorted(subjects.MAKERS), default=list(subjects.MAKERS))
-    parser.add_argument("--data", type=Path, default=HERE.parents[1] / "shared" / "data")
+    parser.add_argument("--data", type=Path, default=Path("benchmark-data"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(

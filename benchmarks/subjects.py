@@ -8,13 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import inputs
 import numpy as np
 import onnxruntime as ort
 
+from benchmarks import inputs
 from compression import formats
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 BATCH = 16
 
 
@@ -112,9 +113,11 @@ def mobilenet(data: Path, scratch: Path) -> Subject | None:
     if not weights:
         return None
     model = scratch / "mobilenet_v2.onnx"
-    script = Path(__file__).with_name("mobilenet.py")
     subprocess.run(
-        [sys.executable, str(script), str(weights[0]), str(model)], check=True, capture_output=True
+        [sys.executable, "-m", "benchmarks.mobilenet", str(weights[0].absolute()), str(model)],
+        check=True,
+        capture_output=True,
+        cwd=ROOT,
     )
     arrays = scratch / "mobilenet_v2.npz"
     calibration = inputs.crops(256, np.random.default_rng(0), held_out=False)

@@ -1,0 +1,7 @@
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    figure: str
+    hold: str
+    measured: str
