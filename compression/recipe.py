@@ -46,7 +46,7 @@ class Recipe(BaseModel):
         """
         errors: list[FieldError] = []
         for index, step in enumerate(self.steps):
-            reasons = [step.check(model), *(_unmet(need, data) for need in sorted(step.needs))]
+            reasons = [step.check(model), *(_unmet(need, data) for need in sorted(step.required()))]
             at = f"/recipe/steps/{index}"
             errors += [FieldError(at, f"{step.technique}: {why}") for why in reasons if why]
             model = model.model_copy(update={"traits": model.traits | step.adds})

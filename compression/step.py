@@ -1,7 +1,6 @@
 """One step of a recipe on files: what a worker asks a sandbox to do."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,13 @@ from compression.dataset import Dataset
 from compression.errors import CompressionError, ErrorKind
 from compression.inspection import ModelInspection
 from compression.model import Model
-from compression.technique import REGISTRY, Context, Need, Technique
-
-Report = Callable[[float, str], None]
+from compression.technique import REGISTRY, Context, Report, Technique, quiet
 
 
 class StepResult(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     details: dict[str, Any]
     inspection: ModelInspection
-
-
-@dataclass(frozen=True)
-class _Quiet:
-    def __call__(self, _fraction: float, _message: str) -> None: ...
 
 
 def apply_step(  # noqa: PLR0913  all that crosses into a sandbox, by name
@@ -37,17 +29,31 @@ def apply_step(  # noqa: PLR0913  all that crosses into a sandbox, by name
     seed: int,
     scratch: Path,
     threads: int = 1,
-    report: Report = _Quiet(),
+    report: Report = quiet,
+    original: Path | None = None,
+    models: Mapping[str, Path] | None = None,
+    resume: Path | None = None,
+    checkpoint: Path | None = None,
 ) -> StepResult:
     """Applies a step, given as JSON, to a normalised model file and writes the new one to `into`.
 
-    Errors: CompressionError.
+    The other files are those of `Context`. Errors: CompressionError.
     """
     technique = REGISTRY[step["technique"]].model_validate(step)
     source = Model.open(model)
     _refuse(technique, source)
-    dataset = Dataset.open(data) if data and technique.needs & set(Need) else None
-    applied = technique.apply(source, Context(dataset, seed, scratch, threads, report))
+    context = Context(
+        Dataset.open(data) if data and technique.required() else None,
+        seed,
+        scratch,
+        threads,
+        report,
+        Model.open(original) if original else None,
+        {name: Model.open(path) for name, path in (models or {}).items()},
+        resume,
+        checkpoint,
+    )
+    applied = technique.apply(source, context)
     _keeps_interface(source, applied.model)
     applied.model.save(into)
     return StepResult(details=dict(applied.details), inspection=applied.model.inspect())

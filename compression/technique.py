@@ -1,12 +1,13 @@
 """Technique: the base of every step, and the registry that everything else is derived from."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol, get_args
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema, core_schema
 
 from compression.inspection import ModelInspection, Trait
 
@@ -32,6 +33,32 @@ class Promise(StrEnum):
     FASTER = "faster"
 
 
+class ModelReference(str):
+    """Another model, in a parameter of a technique: a service's id of it (`mdl_…`), or any name in a library
+    call. `Context.models` holds it by this name.
+    """
+
+    __slots__ = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(cls, handler(_Name))
+
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
+
+
+class Report(Protocol):
+    def __call__(self, fraction: float, message: str, numbers: Mapping[str, float] = {}, /) -> None:
+        """A fraction of 0-1, what is being done now, and what can be read off it: `step`, `loss`,
+        `samples_per_second`, ...
+        """
+
+
+def quiet(_fraction: float, _message: str, _numbers: Mapping[str, float] = {}, /) -> None:
+    """Reports to nobody."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What a technique may use besides the model."""
@@ -41,8 +68,15 @@ class Context:
     scratch: Path
     """A private directory that is deleted afterwards."""
     threads: int = 1
-    report: Callable[[float, str], None] = lambda _fraction, _message: None
-    """Progress: a fraction of 0-1 and what is being done now."""
+    report: Report = quiet
+    original: "Model | None" = None
+    """The model before the first step, which teaches a trained step. None: the step's own model."""
+    models: "Mapping[str, Model]" = field(default_factory=dict)
+    """Those that the parameters refer to, by reference."""
+    resume: Path | None = None
+    """A checkpoint that an earlier attempt at this very step left, if it did."""
+    checkpoint: Path | None = None
+    """Where to leave checkpoints: a file that is always replaced as a whole. None: nobody would resume."""
 
 
 class Applied(NamedTuple):
@@ -69,6 +103,8 @@ class Technique(BaseModel):
     """Traits this technique cannot follow, each with the sentence the user reads."""
     guidance: ClassVar[str] = ""
     """When to use it and what it really gains."""
+    trains: ClassVar[bool] = False
+    """Whether weights are trained: such a step is taught by the original model and leaves checkpoints."""
     version: ClassVar[int] = 1
     """Part of every cache key: raised when the same parameters give other bytes."""
 
@@ -80,6 +116,26 @@ class Technique(BaseModel):
         if name in REGISTRY:
             raise TypeError(f"two techniques are named {name!r}")
         REGISTRY[name] = cls
+
+    def required(self) -> frozenset[Need]:
+        """What these parameters ask of the data set; `needs`, unless a parameter changes it."""
+        return self.needs
+
+    def references(self) -> Iterator[tuple[str, ModelReference]]:
+        """Fields that name another model, and the names."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, ModelReference):
+                yield name, value
+
+    def check_reference(
+        self,
+        field: str,  # noqa: ARG002  the base refuses nothing
+        model: ModelInspection,  # noqa: ARG002
+        referred: ModelInspection,  # noqa: ARG002
+    ) -> str | None:
+        """Why the model that a field refers to does not go with the model of the step; None if it does."""
+        return None
 
     def check(self, model: ModelInspection) -> str | None:
         """Why this technique, with these parameters, cannot be applied to such a model; None if it can."""
