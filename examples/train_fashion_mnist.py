@@ -21,6 +21,7 @@ ARRAYS = "fashion_mnist.npz"
 CLASSES = 10
 SIZE = 28
 CALIBRATION = 512
+TRAIN = 10_000
 BATCH = 128
 PAD = 2
 
@@ -156,14 +157,19 @@ def export(model: nn.Module, path: Path) -> None:
 
 
 def write_arrays(path: Path, data: Path, seed: int) -> None:
-    """Write 512 class-balanced training images for calibration and the whole test set, as raw pixels."""
+    """Write 512 training images for calibration, 10,000 others to train on, both class-balanced, and the whole
+    test set, as raw pixels.
+    """
     images, labels = read_split(data, "train")
     test_images, test_labels = read_split(data, "t10k")
     rng = np.random.default_rng(seed)
     shares = np.bincount(np.arange(CALIBRATION) % CLASSES)
     chosen = [rng.choice(np.flatnonzero(labels == c), n, replace=False) for c, n in enumerate(shares)]
     index = rng.permutation(np.concatenate(chosen))
-    arrays: dict[str, Any] = {"calibration/image": images[index], "calibration/label": labels[index]}
+    rest = [np.setdiff1d(np.flatnonzero(labels == c), index) for c in range(CLASSES)]
+    train = rng.permutation(np.concatenate([rng.choice(r, TRAIN // CLASSES, replace=False) for r in rest]))
+    arrays: dict[str, Any] = {"train/image": images[train], "train/label": labels[train]}
+    arrays |= {"calibration/image": images[index], "calibration/label": labels[index]}
     arrays |= {"test/image": test_images, "test/label": test_labels}
     np.savez_compressed(path, **arrays)
 
