@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the residual network of the quickstart on Fashion-MNIST, export it to ONNX, or measure the export."""
+"""Train a network of the quickstart on Fashion-MNIST, export it to ONNX, or measure the export."""
 
 import argparse
 import gzip
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 HERE = Path(__file__).parent
-MODEL = "fashion_mnist_resnet.onnx"
+MODEL = "fashion_mnist_{}.onnx"
 ARRAYS = "fashion_mnist.npz"
 CLASSES = 10
 SIZE = 28
@@ -66,6 +66,22 @@ class ResNet(nn.Module):
         return logits
 
 
+class Dense(nn.Module):
+    """784-128-10, the network of many a first tutorial; takes [batch, 1, 28, 28] in 0..1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(SIZE * SIZE, 128)
+        self.head = nn.Linear(128, CLASSES)
+
+    def forward(self, image: Tensor) -> Tensor:
+        logits: Tensor = self.head(torch.relu(self.hidden(image.flatten(1))))
+        return logits
+
+
+NETWORKS = {"resnet": ResNet, "dense": Dense}
+
+
 def read_idx(path: Path) -> Bytes:
     """Read a gzipped IDX file of bytes: a magic number ending in the rank, big-endian sizes, the data."""
     raw = gzip.decompress(path.read_bytes())
@@ -89,9 +105,9 @@ def shift_and_flip(images: Tensor) -> Tensor:
     return padded[torch.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]][:, None]
 
 
-def train(images: Tensor, labels: Tensor, epochs: int) -> nn.Module:
+def train(network: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> nn.Module:
     """Return the exponential moving average of the weights after the last epoch; no test image is seen."""
-    model = ResNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     ema = get_ema_multi_avg_fn(0.998)  # type: ignore[no-untyped-call]
     average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -133,10 +149,10 @@ def global_average(x: Any, *_: Any, **__: Any) -> Any:
 
 
 def export(model: nn.Module, path: Path) -> None:
-    """Write one ONNX file that takes raw pixels: 1/255 moves into the stem, as its padding is zero."""
+    """Write one ONNX file that takes raw pixels: 1/255 moves into the first layer, as its padding is zero."""
     model = model.eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     with torch.no_grad():
-        model.get_parameter("stem.0.weight").div_(255)
+        next(model.parameters()).div_(255)
     program = torch.onnx.export(
         model,
         (torch.zeros(2, 1, SIZE, SIZE),),
@@ -157,8 +173,8 @@ def export(model: nn.Module, path: Path) -> None:
 
 
 def write_arrays(path: Path, data: Path, seed: int) -> None:
-    """Write 512 training images for calibration, 10,000 others to train on, both class-balanced, and the whole
-    test set, as raw pixels.
+    """Write 512 training images for calibration, 10,000 others to train on, both class-balanced, and all test
+    images, as raw pixels.
     """
     images, labels = read_split(data, "train")
     test_images, test_labels = read_split(data, "t10k")
@@ -191,15 +207,17 @@ def main() -> None:
     task.add_argument("--data", type=Path, help=f"train from the four *-ubyte.gz files here ({source})")
     task.add_argument("--evaluate", action="store_true", help="only measure the exported model")
     parser.add_argument("--output", type=Path, default=HERE, help="folder of the .onnx and the .npz")
+    parser.add_argument("--network", choices=NETWORKS, default="resnet")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    model = options.output / MODEL.format(options.network)
     if options.data is not None:
         torch.manual_seed(options.seed)
         images, labels = map(torch.tensor, read_split(options.data, "train"))
-        export(train(images, labels, options.epochs), options.output / MODEL)
+        export(train(NETWORKS[options.network](), images, labels, options.epochs), model)
         write_arrays(options.output / ARRAYS, options.data, options.seed)
-    print(f"test accuracy: {evaluate(options.output / MODEL, options.output / ARRAYS):.2%}")
+    print(f"test accuracy: {evaluate(model, options.output / ARRAYS):.2%}")
 
 
 if __name__ == "__main__":
