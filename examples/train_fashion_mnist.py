@@ -112,6 +112,7 @@ def train(network: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> nn
     average = AveragedModel(model, multi_avg_fn=ema, use_buffers=True)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps = len(images) // BATCH
+    augment = shift_and_flip if isinstance(network, ResNet) else torch.clone  # a dense layer knows no shift
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, max_lr=0.1, total_steps=max(1, epochs * steps), pct_start=0.2, cycle_momentum=False
     )
@@ -119,7 +120,7 @@ def train(network: nn.Module, images: Tensor, labels: Tensor, epochs: int) -> nn
     for epoch in range(epochs):
         total = 0.0
         for index in torch.randperm(len(images))[: steps * BATCH].view(steps, BATCH):
-            batch = shift_and_flip(images[index]).float() / 255
+            batch = augment(images[index]).float() / 255
             with torch.autocast("cpu", dtype=torch.bfloat16):
                 logits = model(batch.to(memory_format=torch.channels_last))
             loss = criterion(logits.float(), labels[index])
