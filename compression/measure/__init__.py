@@ -2,6 +2,6 @@
 in one run.
 """
 
-from compression.measure.compare import compare
+from compression.measure.compare import compare, compare_all
 
-__all__ = ["compare"]
+__all__ = ["compare", "compare_all"]

@@ -1,7 +1,7 @@
 """The comparison: one pass over the data, one interleaved timing, and the numbers that need no run."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,34 +59,60 @@ class _Evaluation:
 def compare(
     original: Path, compressed: Path, data: Path | None, *, seed: int = 0, report: Report = _Quiet()
 ) -> Measurements:
-    """Measures both normalised files on the test split of a normalised data set, or on random samples.
+    """As `compare_all`, for one."""
+    return compare_all(original, [compressed], data, seed=seed, report=report)[0]
+
+
+def compare_all(
+    original: Path,
+    compressed: Sequence[Path],
+    data: Path | None,
+    *,
+    seed: int = 0,
+    report: Report = _Quiet(),
+) -> list[Measurements]:
+    """Measures normalised files on the test split of a normalised data set, or on random samples: all of them
+    in the same passes, each beside the original.
 
     Errors: CompressionError E_MODEL_RUN, E_NUMERIC, `dataset_misfit`.
     """
-    paths = original, compressed
-    models = Model.open(original), Model.open(compressed)
+    paths = original, *compressed
+    models = [Model.open(path) for path in paths]
     report(0.0, "opening")
     chosen = samples.held_out(models[0], Dataset.open(data) if data else None, seed)
     split, inputs = chosen.split, models[0].inputs
     report(0.05, "timing")
     times = _timed(paths, split, inputs, seed)
     report(0.3, "evaluating")
-    evaluation = _evaluate(paths, split, inputs, lambda part: report(0.3 + 0.5 * part, "evaluating"))
+    evaluations = _evaluate(paths, split, inputs, lambda part: report(0.3 + 0.5 * part, "evaluating"))
     report(0.8, "comparing layers")
-    errors = layers.sqnr(paths, models, split)
+    errors = [
+        layers.sqnr((original, path), (models[0], model), split)
+        for path, model in zip(compressed, models[1:], strict=True)
+    ]
     report(0.9, "sizing")
     sizes = _sized(paths, models, split)
-    measurements = _measurements(sizes, times, evaluation)
-    ratios = _ratios(measurements) | {"latency": latency.ratio(*times, seed)}
-    warnings = (*chosen.warnings, *evaluation.warnings, *_weights_warnings(sizes))
-    return Measurements(
-        original=measurements[0], compressed=measurements[1], ratios=ratios, layers=errors, warnings=warnings
-    )
+    results = []
+    for index, evaluation in enumerate(evaluations, 1):
+        both = (sizes[0], sizes[index]), (times[0], times[index])
+        measured = _measurements(*both, evaluation)
+        ratios = _ratios(measured) | {"latency": latency.ratio(*both[1], seed)}
+        warnings = (*chosen.warnings, *evaluation.warnings, *_weights_warnings(both[0]))
+        results.append(
+            Measurements(
+                original=measured[0],
+                compressed=measured[1],
+                ratios=ratios,
+                layers=errors[index - 1],
+                warnings=warnings,
+            )
+        )
+    return results
 
 
 def _timed(
-    paths: tuple[Path, Path], split: Split, inputs: tuple[TensorSpec, ...], seed: int
-) -> tuple[latency.Times, latency.Times]:
+    paths: Sequence[Path], split: Split, inputs: tuple[TensorSpec, ...], seed: int
+) -> list[latency.Times]:
     feeds = list(samples.first(split, inputs, _TIMED_SAMPLES)) or list(split.batches(inputs, 1))[:1]
 
     def opened(index: int) -> latency.Run:
@@ -94,37 +120,41 @@ def _timed(
         return lambda sample: session.run(None, sample)
 
     with runtime.running():
-        return latency.interleaved(opened, feeds, seed)
+        return latency.interleaved(opened, len(paths), feeds, seed)
 
 
 def _evaluate(
-    paths: tuple[Path, Path], split: Split, inputs: tuple[TensorSpec, ...], progress: Callable[[float], None]
-) -> _Evaluation:
+    paths: Sequence[Path], split: Split, inputs: tuple[TensorSpec, ...], progress: Callable[[float], None]
+) -> list[_Evaluation]:
+    """One for each candidate; the original runs once for all."""
     threads = len(os.sched_getaffinity(0))
-    both = [
+    runs = [
         runtime.run_split(runtime.session(path, threads=threads), split, inputs, size=_BATCH)
         for path in paths
     ]
-    evaluation = _Evaluation()
+    evaluations = [_Evaluation() for _ in paths[1:]]
     size, done = split.batch_size(inputs, _BATCH), 0
-    for reference, output in zip(*both, strict=True):
+    for reference, *outputs in zip(*runs, strict=True):
         labels = None if split.labels is None else split.labels[done : done + size]
-        if done == 0 and labels is not None:
-            evaluation.choose(reference, labels)
-        evaluation.add(reference, output, labels)
+        for evaluation, output in zip(evaluations, outputs, strict=True):
+            if done == 0 and labels is not None:
+                evaluation.choose(reference, labels)
+            evaluation.add(reference, output, labels)
         done = min(done + size, split.n)
         progress(done / split.n)
-    if evaluation.fidelity.broken_original:
-        evaluation.warnings.append("outputs of the original model hold NaN or infinity; they were left out")
-    return evaluation
+    for evaluation in evaluations:
+        if evaluation.fidelity.broken_original:
+            evaluation.warnings.append(
+                "outputs of the original model hold NaN or infinity; they were left out"
+            )
+    return evaluations
 
 
-def _sized(paths: tuple[Path, Path], models: tuple[Model, Model], split: Split) -> tuple[Size, Size]:
+def _sized(paths: Sequence[Path], models: Sequence[Model], split: Split) -> list[Size]:
     feeds = next(split.batches(models[0].inputs, 1))
     count = split.batch_size(models[0].inputs, 1)
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda path, model: measure_size(path, model, feeds, count), paths, models)
-    return first, second
+        return list(pool.map(lambda path, model: measure_size(path, model, feeds, count), paths, models))
 
 
 def _measurements(

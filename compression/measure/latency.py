@@ -1,4 +1,4 @@
-"""Latency of two models, measured interleaved so that whatever disturbs one disturbs the other."""
+"""Latency of several models, measured interleaved so that whatever disturbs one disturbs the others."""
 
 import random
 import time
@@ -13,53 +13,54 @@ from compression.measurement import Latency, Ratio
 
 Run = Callable[[dict[str, Array]], object]
 Opened = Callable[[int], Run]
-"""Opens the original (0) or the candidate (1) once more."""
+"""Opens the original (0) or a candidate (1, 2, …) once more."""
 Times = np.ndarray[Any, np.dtype[np.float64]]
 """Milliseconds, [sittings, rounds]."""
 
-SECONDS = 4.0
-"""Budget of the timed rounds; at least `LEAST` are made unless that takes more than `MOST_SECONDS`."""
-MOST_SECONDS = 60.0
+SECONDS = 2.0
+"""Budget of a model's timed rounds; at least `LEAST` are made unless that takes more than `MOST_SECONDS`."""
+MOST_SECONDS = 30.0
 LEAST, MOST = 50, 3000
 SITTINGS = 4, 12
-"""Least and most; as many as opening both models allows within about `OPENING_SECONDS`."""
+"""Least and most; as many as opening the models allows within about `OPENING_SECONDS`."""
 OPENING_SECONDS = 3.0
 _WARM_UP_SECONDS, _WARM_UP = 0.1, 10
 _RESAMPLES = 1000
 
 
-def interleaved(opened: Opened, feeds: Sequence[dict[str, Array]], seed: int) -> tuple[Times, Times]:
-    """In a round both take the same sample, in random order.
+def interleaved(opened: Opened, models: int, feeds: Sequence[dict[str, Array]], seed: int) -> list[Times]:
+    """In a round all take the same sample, in random order.
 
-    Both are opened afresh for each sitting, in turns first: where a model happens to lie in memory is worth a
-    few per cent, which more rounds with the same two would never average out.
+    All are opened afresh for each sitting, in turns first: where a model happens to lie in memory is worth a
+    few per cent, which more rounds with the same ones would never average out.
     """
     order = random.Random(seed)  # noqa: S311  no secret
     start = time.perf_counter()
-    runs = {0: opened(0), 1: opened(1)}
+    runs = {index: opened(index) for index in range(models)}
     sittings = int(np.clip(OPENING_SECONDS / (time.perf_counter() - start), *SITTINGS))
     taken = []
     for sitting in range(sittings):
         if sitting:
-            runs = {index: opened(index) for index in ((0, 1), (1, 0))[sitting % 2]}
+            first = sitting % models
+            runs = {index: opened(index) for index in (*range(first, models), *range(first))}
         for run in runs.values():
             _warm_up(run, feeds)
         taken.append(_sit(runs, cycle(feeds), order, sittings))
     rounds = min(times.shape[1] for times in taken)
-    both = np.stack([times[:, :rounds] for times in taken], axis=1)
-    return both[0], both[1]
+    return list(np.stack([times[:, :rounds] for times in taken], axis=1))
 
 
 def _sit(
     runs: dict[int, Run], feeds: Iterator[dict[str, Array]], order: random.Random, sittings: int
 ) -> Times:
     """[model, round]; the budget is that of all sittings."""
-    times: tuple[list[float], list[float]] = ([], [])
+    times: list[list[float]] = [[] for _ in runs]
     start = time.perf_counter()
     for rounds, sample in enumerate(feeds):
-        if _enough(rounds * sittings, (time.perf_counter() - start) * sittings):
+        spent = (time.perf_counter() - start) * sittings / len(runs)
+        if _enough(rounds * sittings, spent):
             break
-        for index in order.sample((0, 1), 2):
+        for index in order.sample(range(len(runs)), len(runs)):
             times[index].append(_time(runs[index], sample))
     return np.asarray(times)
 

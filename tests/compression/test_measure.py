@@ -7,7 +7,7 @@ import zstandard
 from onnx import helper, numpy_helper
 
 from compression.errors import CompressionError
-from compression.measure import compare, fidelity, latency, metric, size
+from compression.measure import compare, compare_all, fidelity, latency, metric, size
 from compression.measurement import Measurements
 from tests.compression.conftest import Normalise, Pack, arrays, network
 from tests.compression.networks import Builder, F
@@ -46,6 +46,15 @@ def test_a_model_against_itself(normalise: Normalise, pack: Pack) -> None:
     assert result.warnings == ()
     assert result.original.bytes == path.stat().st_size
     assert Measurements.model_validate_json(result.model_dump_json()) == result
+
+
+def test_several_are_measured_beside_the_same_original(normalise: Normalise, pack: Pack) -> None:
+    original, data = normalise(network("cnn")), pack(arrays("cnn"))
+    near, far = (normalise(noisy(network("cnn"), share)) for share in (0.01, 0.2))
+    both = compare_all(original, [near, far], data)
+    assert both[0].original == both[1].original
+    assert (both[0].compressed.sqnr_db or 0) > (both[1].compressed.sqnr_db or 0) + 10
+    assert both[0].compressed.sqnr_db == compare(original, near, data).compressed.sqnr_db
 
 
 def test_a_disturbed_model_is_seen_in_every_number(normalise: Normalise, pack: Pack) -> None:
@@ -177,7 +186,7 @@ def test_rounds_are_interleaved(monkeypatch: pytest.MonkeyPatch) -> None:
     def opened(index: int) -> latency.Run:
         return lambda _sample: calls.append(index)
 
-    original, candidate = latency.interleaved(opened, [{}], seed=0)
+    original, candidate = latency.interleaved(opened, 2, [{}], seed=0)
     assert original.shape == candidate.shape
     timed = calls[20:]
     assert all(set(timed[at : at + 2]) == {0, 1} for at in range(0, len(timed), 2))
