@@ -2,7 +2,7 @@
 back there.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, Self
@@ -41,6 +41,10 @@ class Engine(nn.Module):
         self.channels_last = False
         self.autocast: torch.dtype | None = None
         """bfloat16 for mixed precision; None computes as the file says."""
+        self.observer: Callable[[str, Tensor], None] | None = None
+        """Is shown what each pair of QuantizeLinear and DequantizeLinear is about to round, with the name of
+        its scale.
+        """
         self.inputs, self.outputs = graph.inputs, graph.outputs
         convolved = {node.inputs[1] for node in graph.walk() if node.op_type == "Conv"}
         self.image_weights = {name for name in convolved & set(stored) if stored[name].dim() == 4}
@@ -79,6 +83,14 @@ class Engine(nn.Module):
             if isinstance(value, nn.Parameter) and (not roles or self.roles[name] in roles):
                 yield name, value
 
+    def learn(self, names: Iterable[str]) -> None:
+        """Makes stored tensors Parameters that are none by their role: scales of quantization."""
+        for name in names:
+            key = self._keys[name]
+            tensor = self.tensors.get_buffer(key)
+            delattr(self.tensors, key)
+            self.tensors.register_parameter(key, nn.Parameter(tensor))
+
     def forward(self, inputs: Mapping[str, Value] | None = None, /, **named: Value) -> dict[str, Value]:
         """Inputs by name, as one mapping or as keywords; outputs by name."""
         given = {**(inputs or {}), **named}
@@ -88,7 +100,7 @@ class Engine(nn.Module):
             values[slots[name]] = value
         for name in self.inputs:
             values[slots[name]] = self._laid_out(given[name])
-        context = Context(self.training, self.frozen_statistics, self.device)
+        context = Context(self.training, self.frozen_statistics, self.device, self.observer)
         mixed = torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
         with mixed:
             results = self._plan.run(context, values)

@@ -18,7 +18,7 @@ Scaled = tuple[str, float]
 def fuse(graph: Graph) -> Graph:
     """Fused where a pattern matches, and without the nodes that nothing needs any more."""
     view = View(graph)
-    rules: list[Callable[[Node, View], Node | None]] = [_activation, _attention, _linear]
+    rules: list[Callable[[Node, View], Node | None]] = [_activation, _attention, _linear, _fake_quantization]
     nodes = []
     for node in graph.nodes:
         found = (rule(node, view) for rule in rules) if not node.domain else iter(())
@@ -182,3 +182,20 @@ def _linear(node: Node, view: View) -> Node | None:
             inputs = (*product.inputs, node.inputs[1 - slot])
             return Node("Linear", inputs, node.outputs, name=node.name, domain=DOMAIN)
     return None
+
+
+def _fake_quantization(node: Node, view: View) -> Node | None:
+    """QuantizeLinear, perhaps a Clip of the integers, and DequantizeLinear by the same scale."""
+    if node.op_type != "DequantizeLinear" or not node.has(2):
+        return None
+    clip = view.maker(node.inputs[0], "Clip")
+    limits = {"low": scalar(clip, 1), "high": scalar(clip, 2)} if clip is not None else {}
+    quantize = view.maker(node.inputs[0] if clip is None else clip.inputs[0], "QuantizeLinear")
+    if quantize is None or None in limits.values() or quantize.inputs[1:] != node.inputs[1:]:
+        return None
+    attributes = {"axis": node.integer("axis", 1)}
+    plain = all({**one.attributes, **attributes} == attributes for one in (quantize, node))
+    if not plain or quantize.integer("axis", 1) != attributes["axis"] or quantize.types:
+        return None
+    inputs = (quantize.inputs[0], *node.inputs[1:])
+    return Node("FakeQuantize", inputs, node.outputs, {**attributes, **limits}, name=node.name, domain=DOMAIN)

@@ -59,8 +59,9 @@ _PRODUCTS = {"MatMul", "Gemm"}
 _AFFINE = {"Mul": Role.SCALE, "Add": Role.BIAS}
 _LAYOUT = {
     *("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Cast", "Slice", "Split"),
-    *("QuantizeLinear", "DequantizeLinear", "Expand"),
+    *("QuantizeLinear", "DequantizeLinear", "Clip", "Expand"),
 }
+"""What leaves a weight a weight; a Clip limits the integers of one that is quantized."""
 _MASKED = 1e4
 """An added constant this large masks attention: no bias."""
 

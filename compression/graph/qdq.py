@@ -115,53 +115,64 @@ def write(
     ranges: Mapping[str, Range],
     roundings: Mapping[str, Rounding],
     scheme: Scheme,
+    *,
+    trainable: bool = False,
 ) -> onnx.ModelProto:
-    """The model with the named nodes quantized; the others stay as they are."""
+    """The model with the named nodes quantized; the others stay as they are. Made `trainable`, weights and
+    biases are in floating point, weights behind a QuantizeLinear of their own, and no integer is limited to
+    fewer than 8 bits.
+    """
     source = onnx.ModelProto()
     source.CopyFrom(model)
     if not nodes:
         return source
-    _round_weights(source.graph, nodes, roundings)
+    if not trainable:
+        _round_weights(source.graph, nodes, roundings)
     add_infer_metadata(source)
+    grids = _grids(source.graph, nodes, ranges, scheme)
     quantizer = QDQQuantizer(
         source,
         per_channel=scheme.per_channel,
         reduce_range=False,
         weight_qType=QuantType.QInt8,
         activation_qType=QuantType.QUInt8,
-        tensors_range=TensorsData(
-            CalibrationMethod.MinMax, _written_ranges(source.graph, nodes, ranges, scheme)
-        ),
+        tensors_range=TensorsData(CalibrationMethod.MinMax, {name: _pair(on) for name, on in grids.items()}),
         nodes_to_quantize=sorted(nodes),
         nodes_to_exclude=[],
         op_types_to_quantize=sorted(OPERATORS),
         extra_options={
-            "TensorQuantOverrides": _overrides(source.graph, nodes, roundings),
+            "TensorQuantOverrides": {name: _exact(on) for name, on in grids.items()}
+            | _overrides(source.graph, nodes, roundings),
             "QDQKeepRemovableActivations": scheme.symmetric_activations,
+            "AddQDQPairToWeight": trainable,
+            "QuantizeBias": not trainable,
         },
     )
     quantizer.quantize_model()
     written: onnx.ModelProto = quantizer.model.model
     _finish(written, model)
-    if scheme.activation_bits < EIGHT:
+    if scheme.activation_bits < EIGHT and not trainable:
         _saturate(written.graph, 2**scheme.activation_bits - 1)
     return written
 
 
-def _written_ranges(
+def _grids(
     graph: onnx.GraphProto, nodes: Collection[str], ranges: Mapping[str, Range], scheme: Scheme
-) -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
-    """Of every tensor the quantizer may ask for, wide enough for 255 steps of the grid's scale."""
+) -> dict[str, Grid]:
+    """Of every tensor the quantizer may ask for."""
     index = Index(graph)
-    written = {}
+    grids = {}
     for name, to in ranges.items():
-        on = scheme.grid(to)
-        pair = (np.array([on.low], np.float32), np.array([on.low + BYTE * on.scale], np.float32))
-        written[name] = pair
+        grids[name] = scheme.grid(to)
         producer = index.producer.get(name)
         if producer is not None and producer.op_type in REMOVABLE and producer.name in nodes:
-            written.setdefault(producer.input[0], pair)
-    return written
+            grids.setdefault(producer.input[0], grids[name])
+    return grids
+
+
+def _pair(on: Grid) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """A range wide enough for 255 steps."""
+    return np.array([on.low], np.float32), np.array([on.low + BYTE * on.scale], np.float32)
 
 
 def _overrides(
@@ -170,6 +181,12 @@ def _overrides(
     """Scales of the weights."""
     layers = [node for node in graph.node if node.name in nodes and node.op_type in WEIGHTED]
     return {node.input[1]: _override(roundings[node.input[1]]) for node in layers}
+
+
+def _exact(on: Grid) -> list[dict[str, Any]]:
+    """Scale and zero point as they are, which the quantizer would otherwise compute from float32 extremes."""
+    scale, zero_point = np.array(on.scale, np.float32), np.array(on.zero_point, np.uint8)
+    return [{"quant_type": QuantType.QUInt8, "scale": scale, "zero_point": zero_point}]
 
 
 def _round_weights(graph: onnx.GraphProto, nodes: Collection[str], roundings: Mapping[str, Rounding]) -> None:

@@ -16,6 +16,7 @@ from compression.graph import (
     calibration,
     equalization,
     exclusion,
+    fake_quantization,
     order,
     qdq,
     storage,
@@ -55,6 +56,39 @@ class Resources:
     report: Report
 
 
+@dataclass(frozen=True)
+class Plan:
+    """All that was decided of a model's quantization; writes it."""
+
+    prepared: onnx.ModelProto
+    quantized: frozenset[str]
+    """Nodes that compute in integers."""
+    ranges: Mapping[str, Range]
+    roundings: Mapping[str, Rounding]
+    scheme: qdq.Scheme
+    scaled: frozenset[str]
+    """Tensors that equalisation scaled."""
+    details: Mapping[str, Any]
+
+    def write(self) -> onnx.ModelProto:
+        written = _Writer(self.prepared, self.roundings, self.scheme)(self.quantized, self.ranges)
+        equalization.rename(written.graph, self.scaled)
+        return written
+
+    def trainable(self) -> onnx.ModelProto:
+        """The same network with the same roundings, of weights in floating point, as nodes that a training
+        engine runs.
+        """
+        source = (self.prepared, self.quantized, self.ranges, self.roundings, self.scheme)
+        written = qdq.write(*source, trainable=True)
+        fake_quantization.pair_stored(written.graph, self.roundings)
+        fake_quantization.limit(written.graph, self.scheme)
+        fake_quantization.pair_biases(written.graph)
+        written.graph.ClearField("value_info")
+        order.sort(written.graph)
+        return written
+
+
 def quantize(
     model: onnx.ModelProto, options: Options, using: Resources
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -62,6 +96,13 @@ def quantize(
 
     Errors: CompressionError `unknown_node`, `nothing_to_quantize`, E_NUMERIC, E_MODEL_RUN.
     """
+    plan = decide(model, options, using)
+    using.report(0.9, "writing")
+    return plan.write(), dict(plan.details)
+
+
+def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
+    """Errors: as those of `quantize`."""
     _check(model, options)
     using.report(0.0, "preparing the graph")
     prepared = prepare(model, using.scratch)
@@ -81,11 +122,10 @@ def quantize(
         quantized, details["speeds"] = exclusion.choose(bench, nodes)
     using.report(0.3, "calibrating")
     found = _ranges(prepared, quantized, roundings, options, using)
-    using.report(0.9, "writing")
     details |= {"ranges": found.methods, "bias_corrected": found.corrected}
-    written = _Writer(prepared, roundings, scheme)(quantized, found.ranges)
-    equalization.rename(written.graph, {name for tensors in scaled for name in tensors})
-    return written, details | _lists(prepared.graph, nodes, quantized)
+    details |= _lists(prepared.graph, nodes, quantized)
+    names = frozenset(name for tensors in scaled for name in tensors)
+    return Plan(prepared, quantized, found.ranges, roundings, scheme, names, details)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Cast and Mul of constants when a session is made: so stored, a layer takes a qua
 exactly as fast as before.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -19,17 +19,25 @@ def store(graph: onnx.GraphProto, roundings: Mapping[str, Rounding]) -> list[str
     """Replaces, in place, the float weights that only layers read; returns the names of those layers."""
     index = Index(graph)
     stored, nodes = [], []
-    for name, how in roundings.items():
-        readers = index.consumers[name] if name in index.initializers else []
-        weight = layer_weight(readers[0], index) if readers else None
-        if weight is None or weight.size < FEWEST or not all(node.input[1] == name for node in readers):
-            continue
+    for name, readers in list(storable(graph, roundings)):
         nodes += _restoring(name)
-        _replace(graph, index, name, how)
+        _replace(graph, index, name, roundings[name])
         stored += [node.name for node in readers]
     for node in reversed(nodes):
         graph.node.insert(0, node)
     return stored
+
+
+def storable(
+    graph: onnx.GraphProto, roundings: Mapping[str, Rounding]
+) -> Iterator[tuple[str, list[onnx.NodeProto]]]:
+    """Float weights that only layers read, large enough to be worth it, with those layers."""
+    index = Index(graph)
+    for name in roundings:
+        readers = index.consumers[name] if name in index.initializers else []
+        weight = layer_weight(readers[0], index) if readers else None
+        if weight is not None and weight.size >= FEWEST and all(node.input[1] == name for node in readers):
+            yield name, readers
 
 
 def _restoring(name: str) -> list[onnx.NodeProto]:

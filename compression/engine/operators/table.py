@@ -22,6 +22,8 @@ class Context:
     training: bool
     frozen_statistics: bool
     device: torch.device
+    observer: Callable[[str, Tensor], None] | None = None
+    """Is shown what each fake quantization is about to round, with the name of its scale."""
 
 
 class Subgraph(Protocol):
