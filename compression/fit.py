@@ -91,15 +91,15 @@ def misfits(model: ModelInspection, data: DatasetInspection) -> list[FieldError]
 
 
 def _misfit(spec: TensorSpec, arrays: Mapping[str, ArraySpec], name: str | None) -> str | None:
-    wants = f"input {spec.name!r} wants {spec.dtype} {_written(spec.shape)}"
+    wants = f"input {spec.name!r} wants {spec.dtype} {written(spec.shape)}"
     if name is None:
         have = ", ".join(
-            f"{array.name!r} {_written(array.shape)}" for array in arrays.values() if array.name not in LABELS
+            f"{array.name!r} {written(array.shape)}" for array in arrays.values() if array.name not in LABELS
         )
         return f"{wants}, the data set has {have or 'no array'}"
     array = arrays[name]
     if layout(spec, array.shape) is None:
-        got = f"array {name!r} is {array.dtype} {_written(array.shape)}"
+        got = f"array {name!r} is {array.dtype} {written(array.shape)}"
         return f"{wants}, {got} (its first axis counts samples)"
     if not castable(array.dtype, spec.dtype):
         return (
@@ -108,5 +108,5 @@ def _misfit(spec: TensorSpec, arrays: Mapping[str, ArraySpec], name: str | None)
     return None
 
 
-def _written(shape: Sequence[int | str | None]) -> str:
+def written(shape: Sequence[int | str | None]) -> str:
     return "[" + ", ".join("?" if size is None else str(size) for size in shape) + "]"
