@@ -112,6 +112,11 @@ class Engine(nn.Module):
             (tensor.device for tensor in self._held().values() if tensor is not None), torch.device("cpu")
         )
 
+    @property
+    def model(self) -> Model:
+        """What it was made from."""
+        return self._source.model
+
     def write_back(self) -> Model:
         """The model with the present values in its initializers; nothing else changes, names least of all.
         Untouched values keep their bytes.

@@ -1,0 +1,39 @@
+"""Fine-tuning: trains the weights that are there a little further."""
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from compression.inspection import Trait
+from compression.technique import Applied, Context, Need, Technique
+from compression.training.options import Training
+
+if TYPE_CHECKING:
+    from compression.model import Model
+
+
+class Finetune(Technique):
+    """All weights are trained a little further, by the original model's outputs and the labels, if there are any."""
+
+    needs: ClassVar = frozenset({Need.CALIBRATION})
+    refuses: ClassVar = {
+        Trait.QUANTIZED: "the model is quantized; fine-tune before that, or use quantization_aware_training",
+        Trait.HALF_PRECISION: "the model is in half precision; fine-tune the float32 original instead",
+    }
+    trains: ClassVar[bool] = True
+    guidance: ClassVar[str] = (
+        "Recovers what another step lost, or adapts a model to the data set. The techniques that prune and "
+        "distil fine-tune by themselves: this one is for a longer or different training after them. Makes "
+        "nothing smaller or faster."
+    )
+
+    technique: Literal["finetune"] = "finetune"
+    training: Training = Field(default=Training(), description="how the weights are trained")
+
+    def required(self) -> frozenset[Need]:
+        return self.needs | ({Need.LABELS} if self.training.loss == "labels" else set())
+
+    def apply(self, model: "Model", context: Context) -> Applied:
+        from compression.training.tuning import fine_tune
+
+        return Applied(*fine_tune(model, self.training, context))

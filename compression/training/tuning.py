@@ -1,0 +1,77 @@
+"""Fine-tuning a model: from ONNX to ONNX, with BatchNormalization put back meanwhile where that helps."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from compression.dataset import Split
+from compression.engine import Engine, fold_batchnorm, insert_batchnorm, normalise
+from compression.errors import CompressionError
+from compression.model import Model
+from compression.technique import Context
+from compression.training.batches import Batches
+from compression.training.loop import Extension, Stage, fit, held_out
+from compression.training.objective import Objective
+from compression.training.options import Training
+
+_STATISTICS = 1024
+"""Samples that the statistics of a BatchNormalization put back are taken from."""
+_STEPS = 20
+"""Fewer are not worth the noise that batches bring."""
+
+
+def samples(context: Context) -> Split:
+    """The split that is trained on. Errors: CompressionError `no_training_samples`."""
+    data = context.data
+    split = (data.split("train") or data.split("calibration")) if data is not None else None
+    if split is None:
+        raise CompressionError(
+            "no_training_samples", "the data set has neither a train nor a calibration split"
+        )
+    return split
+
+
+def fine_tune(  # noqa: PLR0913  a call says what it differs in
+    model: Model,
+    training: Training,
+    context: Context,
+    *,
+    extensions: Callable[[Engine], Sequence[Extension]] = lambda _engine: (),
+    teacher: Model | None = None,
+    stage: Stage = Stage(),  # noqa: B008  immutable
+    renormalise: bool = False,
+) -> tuple[Model, Mapping[str, Any]]:
+    """The trained model, and what there is to say of it.
+
+    `renormalise`: the network was cut, so that its convolutions recover with BatchNormalization only; it is
+    put back where it was folded away, trained and folded again.
+
+    Errors: CompressionError `engine_unsupported`, `labels_missing`, E_DIVERGED, …
+    """
+    split = samples(context)
+    ready = normalise(model)
+    objective = Objective.of(ready, split, training, context, teacher or context.original or model)
+    inserted = ready
+    if renormalise and _many(ready, training, split):
+        inserted = insert_batchnorm(ready, _statistics(ready, split, context.seed))
+    engine = Engine.from_model(inserted)
+    fitted = fit(engine, objective, split, training, context, extensions=extensions(engine), stage=stage)
+    trained = engine.write_back()
+    return fold_batchnorm(trained) if inserted is not ready else trained, fitted.details
+
+
+def _many(model: Model, training: Training, split: Split) -> bool:
+    """Whether batches and steps are large and many enough for statistics of their own."""
+    size = split.batch_size(model.inputs, training.batch_size)
+    steps = training.epochs * split.n / training.batch_size
+    return training.batchnorm == "train" or (training.batchnorm == "auto" and size >= 64 and steps >= _STEPS)
+
+
+def _statistics(model: Model, split: Split, seed: int) -> Iterator[Mapping[str, Tensor]]:
+    _, used = held_out(split, Training(validation=0), seed)
+    batches = Batches(split=split, inputs=model.inputs, indices=used[:_STATISTICS], size=128, seed=seed)
+    with torch.no_grad():
+        for step in range(batches.per_epoch):
+            yield batches.of_step(step).inputs
