@@ -25,6 +25,7 @@ class Quantizer:
     tensor: str
     scale: str
     zero_point: str
+    axis: int
     is_weight: bool
 
 
@@ -34,7 +35,8 @@ def quantizers(graph: onnx.GraphProto) -> Iterator[Quantizer]:
     for node in graph.node:
         if node.op_type == "QuantizeLinear" and node.input[1] in stored:
             source, scale, zero_point = node.input
-            yield Quantizer(source, scale, zero_point, source in stored)
+            axis = next((entry.i for entry in node.attribute if entry.name == "axis"), 1)
+            yield Quantizer(source, scale, zero_point, axis, source in stored)
 
 
 def pair_stored(graph: onnx.GraphProto, roundings: Mapping[str, Rounding]) -> None:

@@ -2,6 +2,7 @@
 want them.
 """
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -107,6 +108,21 @@ def _limit(name: str, index: Index, nodes: Collection[str]) -> onnx.NodeProto | 
     ):
         return None
     return consumer if consumer.name in nodes else None
+
+
+def limits(graph: onnx.GraphProto) -> dict[str, Range]:
+    """Of the outputs of activations that the writer may leave out."""
+    index = Index(graph)
+    found = {}
+    for node in graph.node:
+        if node.op_type == "Relu":
+            found[node.output[0]] = Range(0.0, math.inf)
+        elif node.op_type == "Clip":
+            low, high = (index.scalar(name) for name in (*node.input[1:], "", "")[:2])
+            found[node.output[0]] = Range(
+                -math.inf if low is None else low, math.inf if high is None else high
+            )
+    return found
 
 
 def write(

@@ -44,7 +44,8 @@ class Options:
     bias_correction: bool
     exclude: Collection[str]
     operators: Collection[str]
-    keep: Literal["auto", "none"]
+    keep: Literal["auto", "none", "all"]
+    """In floats: what integers do not make faster, nothing, or every layer (weights alone are rounded)."""
     samples: int
 
 
@@ -107,7 +108,7 @@ def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
     using.report(0.0, "preparing the graph")
     prepared = prepare(model, using.scratch)
     nodes = _chosen(prepared.graph, options)
-    details: dict[str, Any] = {"stored_as": _storage(options.scheme)}
+    details: dict[str, Any] = {"stored_as": _storage(options)}
     scaled: list[list[str]] = []
     if options.equalization:
         using.report(0.05, "equalising channels")
@@ -115,7 +116,7 @@ def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
         details["equalized"] = [tensors[0] for tensors in scaled]
     scheme = options.scheme
     roundings = weight_rounding.choose(prepared.graph, scheme.weight_bits, per_channel=scheme.per_channel)
-    quantized = nodes
+    quantized = frozenset() if options.keep == "all" else nodes
     if options.keep == "auto":
         using.report(0.15, "measuring what pays")
         bench = _bench(model, prepared, _Writer(prepared, roundings, scheme), using)
@@ -201,8 +202,11 @@ def _lists(
     }
 
 
-def _storage(scheme: qdq.Scheme) -> str:
+def _storage(options: Options) -> str:
     """In words, as there is no smaller type that ONNX Runtime computes in."""
+    scheme = options.scheme
+    if options.keep == "all":
+        return f"{scheme.weight_bits}-bit weights in int8, computed with in floats"
     if min(scheme.weight_bits, scheme.activation_bits) == 8:
         return "int8 weights, uint8 activations"
     return (

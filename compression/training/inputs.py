@@ -20,6 +20,7 @@ _LAYOUT = {
     "Cast",
     "Identity",
     "QuantizeLinear",
+    "Clip",
     "DequantizeLinear",
 }
 _SEEN = 256
@@ -36,7 +37,9 @@ def magnitudes(split: Split, inputs: Sequence[TensorSpec]) -> dict[str, float]:
 
 
 def input_weights(graph: onnx.GraphProto, sizes: Mapping[str, float]) -> dict[str, float]:
-    """Weight -> the magnitude of the graph input that it multiplies, where that is above 1."""
+    """Weight, or scale that it is rounded by -> the magnitude of the graph input that it multiplies, where
+    that is above 1.
+    """
     index = Index(graph)
     found = {}
     for node in graph.node:
@@ -44,6 +47,9 @@ def input_weights(graph: onnx.GraphProto, sizes: Mapping[str, float]) -> dict[st
             source, weight = (_origin(name, index) for name in node.input[:2])
             if sizes.get(source, 0.0) > 1:
                 found[weight] = sizes[source]
+    for node in graph.node:
+        if node.op_type == "QuantizeLinear" and node.input[0] in found:
+            found[node.input[1]] = found[node.input[0]]
     return found
 
 
