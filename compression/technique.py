@@ -105,6 +105,10 @@ class Technique(BaseModel):
     """When to use it and what it really gains."""
     trains: ClassVar[bool] = False
     """Whether weights are trained: such a step is taught by the original model and leaves checkpoints."""
+    moves_outputs: ClassVar[bool] = False
+    """Whether outputs may, with the defaults, end far from what they were: a verdict, not this, says if that was
+    too far.
+    """
     version: ClassVar[int] = 1
     """Part of every cache key: raised when the same parameters give other bytes."""
 

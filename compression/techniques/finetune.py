@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Finetune(Technique):
-    """All weights are trained a little further, by the original model's outputs and the labels, if there are any."""
+    """Weights are trained a little further, by the original model's outputs and by labels, if any."""
 
     needs: ClassVar = frozenset({Need.CALIBRATION})
     refuses: ClassVar = {

@@ -15,7 +15,7 @@ _DEFAULT = Training(epochs=10, loss="labels", learning_rate=0.05, weight_decay=5
 
 
 class Train(Technique):
-    """The network is trained by the labels alone; from random weights, if asked to."""
+    """The network is trained by the labels alone, from its weights or, if asked to, from random ones."""
 
     needs: ClassVar = frozenset({Need.CALIBRATION, Need.LABELS})
     refuses: ClassVar = {
@@ -37,9 +37,13 @@ class Train(Technique):
     training: Training = Field(default=_DEFAULT, description="how the weights are trained")
 
     def apply(self, model: "Model", context: Context) -> Applied:
-        from compression.engine.initialization import reinitialised
-        from compression.training.tuning import fine_tune
+        from compression.engine import normalise
+        from compression.engine.initialization import initialise
+        from compression.training.tuning import fine_tune, statistics
 
         training = self.training.model_copy(update={"loss": "labels"})
-        start = reinitialised(model, context.seed) if self.from_scratch else model
+        start = model
+        if self.from_scratch:
+            ready = normalise(model)
+            start = initialise(ready, context.seed, next(statistics(ready, context)))
         return Applied(*fine_tune(start, training, context, renormalise=self.from_scratch))

@@ -28,7 +28,6 @@ EPOCH_SECONDS = 10.0
 _REPORT_SECONDS = 0.5
 _QUICK_STEP = 0.02
 """Seconds of a step below which number formats are not tried out: it is quick, and it repeats."""
-_STATISTICS_FROM = 32
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -152,6 +151,7 @@ class _Run:
 
     def _begin(self) -> None:
         self.engine.train()
+        self.engine.frozen_statistics = self.training.batchnorm != "train"
         checkpoint = Checkpoint.open(self.context.resume)
         if checkpoint is not None and checkpoint.stage == self.stage.name:
             self._restore(checkpoint)
@@ -182,7 +182,6 @@ class _Run:
 
     def _go_on(self) -> None:
         """Steps until the end, or until something is out of order. Errors: _Diverged."""
-        self._normalisation()
         began, first = time.monotonic(), self.step
         for batch in self.batches.stream(self.step, self.steps):
             for extension in self.extensions:
@@ -199,11 +198,6 @@ class _Run:
             self._tell(loss)
             if self._finish_step():
                 return
-
-    def _normalisation(self) -> None:
-        policy = self.training.batchnorm
-        few = self.part < _STATISTICS_FROM
-        self.engine.frozen_statistics = policy == "frozen" or (policy == "auto" and few)
 
     def _gradients(self, batch: Batch) -> float:
         while True:
@@ -234,7 +228,6 @@ class _Run:
                 "E_SANDBOX_OOM", "one sample asks for more memory than a job may use", ErrorKind.RESOURCE
             ) from error
         self.part = max(1, self.part // 2)
-        self._normalisation()
         message = f"out of memory: {self.part} samples at once from here on, gradients accumulated"
         self.context.report(self._fraction(), message, {"step": self.step, "samples_at_once": self.part})
 
@@ -285,7 +278,7 @@ class _Run:
             lower = self.training.peak_rate / 100
             raise CompressionError(
                 "E_DIVERGED",
-                f"the loss became NaN or infinite at step {self.step + 1}, also at a tenth of the learning rate",
+                f"the loss became NaN or infinite at step {self.step + 1}, also at a tenth of the rate",
                 suggestions=[
                     Suggestion(
                         f"Train with a learning rate of {lower:g}", {"training": {"learning_rate": lower}}

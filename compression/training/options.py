@@ -65,7 +65,8 @@ class Training(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1, description="of the loss by labels of classes")
     batchnorm: Literal["auto", "train", "frozen"] = Field(
         default="auto",
-        description="statistics of BatchNormalization; auto: trained from batches of 32 on, frozen below",
+        description="train: statistics of the batches, and BatchNormalization put back where it was folded "
+        "away; auto: that for networks that were cut or start afresh, given batches of 64 and 20 steps",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: the faster one here, measured; weights stay float32"

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from compression.dataset import Split
@@ -18,8 +17,8 @@ from compression.training.options import Training
 
 _STATISTICS = 1024
 """Samples that the statistics of a BatchNormalization put back are taken from."""
-_STEPS = 20
-"""Fewer are not worth the noise that batches bring."""
+_LARGE, _STEPS = 64, 20
+"""Smaller batches, or fewer steps, are not worth the noise that statistics of batches bring."""
 
 
 def samples(context: Context) -> Split:
@@ -52,10 +51,12 @@ def fine_tune(  # noqa: PLR0913  a call says what it differs in
     """
     split = samples(context)
     ready = normalise(model)
+    policy = training.batchnorm
+    if policy == "auto":
+        policy = "train" if renormalise and _many(ready, training, split) else "frozen"
+    training = training.model_copy(update={"batchnorm": policy})
     objective = Objective.of(ready, split, training, context, teacher or context.original or model)
-    inserted = ready
-    if renormalise and _many(ready, training, split):
-        inserted = insert_batchnorm(ready, _statistics(ready, split, context.seed))
+    inserted = insert_batchnorm(ready, statistics(ready, context)) if policy == "train" else ready
     engine = Engine.from_model(inserted)
     fitted = fit(engine, objective, split, training, context, extensions=extensions(engine), stage=stage)
     trained = engine.write_back()
@@ -64,14 +65,16 @@ def fine_tune(  # noqa: PLR0913  a call says what it differs in
 
 def _many(model: Model, training: Training, split: Split) -> bool:
     """Whether batches and steps are large and many enough for statistics of their own."""
-    size = split.batch_size(model.inputs, training.batch_size)
-    steps = training.epochs * split.n / training.batch_size
-    return training.batchnorm == "train" or (training.batchnorm == "auto" and size >= 64 and steps >= _STEPS)
+    size = min(split.batch_size(model.inputs, training.batch_size), split.n)
+    return size >= _LARGE and training.epochs * split.n / size >= _STEPS
 
 
-def _statistics(model: Model, split: Split, seed: int) -> Iterator[Mapping[str, Tensor]]:
-    _, used = held_out(split, Training(validation=0), seed)
-    batches = Batches(split=split, inputs=model.inputs, indices=used[:_STATISTICS], size=128, seed=seed)
-    with torch.no_grad():
-        for step in range(batches.per_epoch):
-            yield batches.of_step(step).inputs
+def statistics(model: Model, context: Context) -> Iterator[Mapping[str, Tensor]]:
+    """Batches of the training samples for what is measured on them before training."""
+    split = samples(context)
+    _, used = held_out(split, Training(validation=0), context.seed)
+    batches = Batches(
+        split=split, inputs=model.inputs, indices=used[:_STATISTICS], size=128, seed=context.seed
+    )
+    for step in range(batches.per_epoch):
+        yield batches.of_step(step).inputs

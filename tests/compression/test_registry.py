@@ -21,8 +21,8 @@ from compression.technique import REGISTRY, Promise
 from tests.compression.conftest import EXAMPLES, arrays
 from tests.compression.networks import NETWORKS
 
-_REFUSALS = {"nothing_to_quantize", "technique_refused"}
-"""Codes with which a technique may say that this model gives it nothing to do."""
+_REFUSALS = {"nothing_to_quantize", "nothing_to_prune", "no_student", "labels_missing", "technique_refused"}
+"""Codes with which a technique may say that this model, or data set, gives it nothing to do."""
 
 
 @cache
@@ -30,8 +30,9 @@ def files(network: str) -> tuple[Path, Path]:
     folder = Path(mkdtemp(prefix="registry"))
     if network == "example":
         upload, data = EXAMPLES / "fashion_mnist_resnet.onnx", folder / "upload.npz"
-        with np.load(EXAMPLES / "fashion_mnist.npz") as whole:  # without its train split: training is quick
-            np.savez(data, **{name: whole[name] for name in whole.files if not name.startswith("train/")})
+        with np.load(EXAMPLES / "fashion_mnist.npz") as whole:  # few of its samples: training is quick
+            few = {"calibration": 64, "test": 500}
+            np.savez(data, **{f: whole[f][: few[f.split("/")[0]]] for f in whole.files if f[:5] != "train"})
     else:
         upload, data = folder / "upload.onnx", folder / "upload.npz"
         upload.write_bytes(NETWORKS[network]().SerializeToString())
@@ -141,6 +142,8 @@ def test_result_is_normal_already(technique: str, network: str, tmp_path: Path) 
 @each_technique
 @each_network
 def test_outputs_stay_near(technique: str, network: str) -> None:
+    if REGISTRY[technique].moves_outputs:
+        pytest.skip("outputs may end anywhere")
     path, data = files(network)
     split = Dataset.open(data).splits["test"]
     inputs = Model.open(path).inputs
