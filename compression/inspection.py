@@ -3,6 +3,7 @@ serves it.
 """
 
 from enum import StrEnum
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -39,6 +40,9 @@ class ModelInspection(BaseModel):
     macs: int | None = Field(description="multiply-accumulates of one sample; null where shapes are unknown")
     bytes: int
     traits: frozenset[Trait]
+    abilities: dict[str, dict[str, Any]] = Field(
+        default={}, description="what techniques found that they could do with it, by technique"
+    )
 
 
 class ArraySpec(BaseModel):

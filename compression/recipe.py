@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 import compression.techniques  # noqa: F401  loading the folder fills the registry
-from compression.errors import FieldError
+from compression.errors import FieldError, Suggestion
+from compression.fit import LABELS
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.technique import REGISTRY, Need, Promise, Technique
 
@@ -52,6 +53,32 @@ class Recipe(BaseModel):
             model = model.model_copy(update={"traits": model.traits | step.adds})
         return errors
 
+    def ways_out(self, data: DatasetInspection | None) -> list[Suggestion]:
+        """A patch of the request, where steps that ask for labels in vain can do without."""
+        steps = [
+            _unlabelled(step) if data is not None and _wants_labels(step, data) else step
+            for step in self.steps
+        ]
+        if steps == list(self.steps):
+            return []
+        patch = {"recipe": {"steps": [canonical(step) for step in steps]}}
+        return [Suggestion("Learn from the original model's outputs instead of labels", patch)]
+
+
+def _wants_labels(step: Technique, data: DatasetInspection) -> bool:
+    return Need.LABELS in step.required() and _unmet(Need.LABELS, data) is not None
+
+
+def _unlabelled(step: Technique) -> Technique:
+    """The same step taught by the original, if it is one that can be."""
+    parameters = canonical(step)
+    if not isinstance(parameters.get("training"), dict):
+        return step
+    other = type(step).model_validate(
+        {**parameters, "training": {**parameters["training"], "loss": "distillation"}}
+    )
+    return step if Need.LABELS in other.required() else other
+
 
 def _unmet(need: Need, data: DatasetInspection | None) -> str | None:
     if data is None:
@@ -60,7 +87,9 @@ def _unmet(need: Need, data: DatasetInspection | None) -> str | None:
         case Need.CALIBRATION:
             return None if data.splits.get("calibration") else "the data set has no samples to calibrate with"
         case Need.LABELS:
-            return None if data.labelled else "needs labels and the data set has none"
+            trained = "train" if "train" in data.splits else "calibration"
+            labelled = any(array.split == trained and array.name in LABELS for array in data.arrays)
+            return None if labelled else f"needs labels, and the {trained} split of the data set has none"
         case Need.TRAINING:
             return None if data.splits.get("train") else "needs a train split and the data set has none"
 

@@ -106,9 +106,7 @@ class Technique(BaseModel):
     trains: ClassVar[bool] = False
     """Whether weights are trained: such a step is taught by the original model and leaves checkpoints."""
     moves_outputs: ClassVar[bool] = False
-    """Whether outputs may, with the defaults, end far from what they were: a verdict, not this, says if that was
-    too far.
-    """
+    """Whether outputs may, with the defaults, end far from what they were; the outcome says if too far."""
     version: ClassVar[int] = 1
     """Part of every cache key: raised when the same parameters give other bytes."""
 
@@ -146,6 +144,13 @@ class Technique(BaseModel):
         for trait in sorted(model.traits & set(self.refuses)):
             return self.refuses[trait]
         return None
+
+    @classmethod
+    def examine(cls, model: "Model") -> Mapping[str, Any]:  # noqa: ARG003  the base has nothing to say
+        """What there is to do in a model, as JSON of numbers and names; told with the model's inspection.
+        Given up after a few seconds.
+        """
+        return {}
 
     def apply(self, model: "Model", context: Context) -> Applied:
         """Errors: CompressionError, with a code and a way out."""

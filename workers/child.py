@@ -2,12 +2,13 @@
 
 import errno
 import json
+import math
 import os
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn, assert_never
 
@@ -15,13 +16,18 @@ from pydantic import BaseModel
 
 from compression.errors import CompressionError, ErrorKind
 from compression.formats import load_dataset, load_model
-from compression.measure import compare
+from compression.inspection import ModelInspection
+from compression.measure import compare_all
+from compression.model import Model
 from compression.step import apply_step
+from compression.technique import REGISTRY, Report
 from workers import probes
 from workers.confinement import confine
-from workers.operations import Apply, InspectDataset, InspectModel, Measure, Probe, Refusal, Request
+from workers.operations import Apply, InspectDataset, InspectModel, Measure, Measured, Probe, Refusal, Request
 
 _EVERY = 0.2  # seconds between two lines of progress
+_EXAMINATION = 5  # seconds in which a technique must have examined a model
+_NUMBERS = 16
 
 
 def live(request: Request, parent: int, filters: bytes, output: int) -> NoReturn:
@@ -69,32 +75,71 @@ def _of_system(error: OSError) -> CompressionError:
     return _INTERNAL
 
 
-def _perform(request: Request, scratch: Path, report: Callable[[float, str], None]) -> BaseModel:
+def _perform(request: Request, scratch: Path, report: Report) -> BaseModel:
     into = request.private / (request.operation.output or "none")
     match request.operation:
         case InspectModel() as task:
-            return load_model(task.source, task.filename, into, scratch)
+            return _examined(load_model(task.source, task.filename, into, scratch), into)
         case InspectDataset() as task:
             return load_dataset(task.source, task.filename, into, scratch)
         case Apply() as task:
-            apply = partial(apply_step, task.step, task.model, task.data, into, seed=task.seed)
-            return apply(scratch=scratch, threads=task.threads, report=report)
+            return apply_step(
+                task.step,
+                task.model,
+                task.data,
+                into,
+                seed=task.seed,
+                scratch=scratch,
+                threads=task.threads,
+                report=report,
+                original=task.original,
+                models=task.models,
+                resume=task.resume,
+                checkpoint=request.private / task.checkpoint,
+            )
         case Measure() as task:
-            return compare(task.original, task.compressed, task.data, seed=task.seed, report=report)
+            measured = compare_all(task.original, task.compressed, task.data, seed=task.seed, report=report)
+            return Measured(measurements=measured)
         case Probe() as task:
             return probes.run(task)
         case _ as unreachable:
             assert_never(unreachable)
 
 
-def _reporter(output: int) -> Callable[[float, str], None]:
+def _examined(inspection: ModelInspection, path: Path) -> ModelInspection:
+    """With what each technique finds that it could do; one that fails or takes long has nothing to say."""
+    signal.signal(signal.SIGALRM, _late)
+    model, found = Model.open(path), {}
+    for name, technique in sorted(REGISTRY.items()):
+        try:
+            signal.alarm(_EXAMINATION)
+            found[name] = dict(technique.examine(model))
+        except Exception as error:  # noqa: BLE001  the upload is good all the same
+            sys.stderr.write(f"{name} cannot examine the model: {error!r}\n")
+        finally:
+            signal.alarm(0)
+    return inspection.model_copy(update={"abilities": {name: what for name, what in found.items() if what}})
+
+
+def _late(_signal: int, _frame: object) -> NoReturn:
+    raise TimeoutError
+
+
+def _reporter(output: int) -> Report:
     last = -_EVERY
 
-    def report(fraction: float, message: str) -> None:
+    def report(fraction: float, message: str, numbers: Mapping[str, float] = {}, /) -> None:
         nonlocal last
-        if time.monotonic() - last >= _EVERY:
-            last = time.monotonic()
-            _write(output, {"progress": {"fraction": min(max(fraction, 0.0), 1.0), "message": message[:200]}})
+        if time.monotonic() - last < _EVERY:
+            return
+        last = time.monotonic()
+        known = {name: float(value) for name, value in numbers.items() if math.isfinite(value)}
+        progress = {
+            "fraction": min(max(fraction, 0.0), 1.0),
+            "message": message[:200],
+            "numbers": dict(list(known.items())[:_NUMBERS]),
+        }
+        _write(output, {"progress": progress})
 
     return report
 

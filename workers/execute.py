@@ -3,13 +3,15 @@
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 import structlog
 
-from app.domain.errors import ErrorRecord, LeaseLost
+from app.adapters.blobs import Blob
+from app.domain.errors import ErrorRecord, LeaseLost, in_recipe
 from app.domain.records import JobClaim, NewArtifact, StepOutput
 from compression import pipeline
 from compression.errors import CompressionError, ErrorKind
@@ -21,7 +23,7 @@ from compression.step import StepResult
 from compression.technique import Technique
 from workers.bench import Bench, Cancelled, Desk, Drained, Lost, Stop
 from workers.lease import JobLease
-from workers.operations import Apply, Limits, Measure
+from workers.operations import Apply, Limits, Measure, Measured
 from workers.sandbox import Done
 from workers.supervision import timed_out
 
@@ -60,7 +62,9 @@ def _attempt(execution: "Execution") -> str:
     except Stop:
         raise
     except CompressionError as error:
-        record = ErrorRecord.of(error, error.index if isinstance(error, StepFailed) else None)
+        record = ErrorRecord.of(error)
+        if isinstance(error, StepFailed):
+            record = in_recipe(error, error.index, claim.recipe)
     except Exception:  # noqa: BLE001  a bug of ours must end the job, not the worker
         _log.exception("job broke")
         record = _INTERNAL
@@ -76,6 +80,7 @@ class Execution:
         self._jobs = bench.services.jobs
         self._lease = JobLease(bench, claim)
         self._deadline = time.monotonic() + claim.timeout_seconds
+        self._outputs: list[StepOutput] = []
         self._core_seconds = 0.0
 
     @cached_property
@@ -86,9 +91,9 @@ class Execution:
         """Errors: CompressionError, Stop."""
         original = StepOutput(self.claim.model_sha256, 0, {}, self.claim.model_inspection)
         final = pipeline.run(self._recipe.steps, original, self._step)
-        measured = self._measure(final)
-        artifacts = [self._artifact(final, measured)]
-        outcome = judge(self._recipe, measured)
+        measured = self._measure()
+        artifacts = [self._artifact(final, measured[-1])]
+        outcome = judge(self._recipe, measured[-1])
         core = {"seed": self.claim.seed, "core_seconds": round(self._core_seconds, 3)}
         environment = {**self.bench.environment, **core}
         return self.bench.insist(
@@ -96,13 +101,16 @@ class Execution:
         )
 
     def _step(self, index: int, step: Technique, model: StepOutput) -> StepOutput:
-        if index < len(self.claim.done):
-            return self.claim.done[index]
+        output = self.claim.done[index] if index < len(self.claim.done) else self._undone(index, step, model)
+        self._outputs.append(output)
+        return output
+
+    def _undone(self, index: int, step: Technique, model: StepOutput) -> StepOutput:
         part = 1 / (len(self._recipe.steps) + 1)
         self._lease.span = (index * part, part)
         self.bench.insist(lambda: self._jobs.step_started(self.claim, index))
         key = self._key(step, model)
-        output = self._cached(key) or self._apply(step, model)
+        output = self._cached(key) or self._apply(index, step, model)
         if self.claim.cache != "off" and not output.cache_hit:
             self.bench.insist(lambda: self._jobs.remember(self.claim, key, output))
         self.bench.insist(lambda: self._jobs.step_completed(self.claim, index, output))
@@ -113,36 +121,57 @@ class Execution:
             return None
         return self.bench.insist(lambda: self._jobs.cached(self.claim, key))
 
-    def _apply(self, step: Technique, model: StepOutput) -> StepOutput:
+    def _apply(self, index: int, step: Technique, model: StepOutput) -> StepOutput:
+        file = self._desk.file
         operation = Apply(
             step=canonical(step),
-            model=self._desk.file(model.sha256),
+            model=file(model.sha256),
             data=self._data,
             seed=self.claim.seed,
             threads=self.bench.threads,
+            original=file(self.claim.model_sha256) if step.trains else None,
+            models={name: file(self.claim.models[name]) for _, name in step.references()},
+            resume=self._resumed(index),
         )
-        done = self._run(operation)
+        done = self._run(operation, lambda path: self._checkpoint(index, path))
         result = cast("StepResult", done.result)
         sha256, size = self._desk.keep(cast("Path", done.output))
         return StepOutput(sha256, size, result.details, result.inspection)
 
-    def _measure(self, final: StepOutput) -> Measurements:
-        """In a fresh child, by the plain runtime, against the original."""
+    def _resumed(self, index: int) -> Path | None:
+        """The checkpoint of an earlier attempt at this step; without its bytes the step starts afresh."""
+        if self.claim.checkpoint_sha256 is None or index != len(self.claim.done):
+            return None
+        try:
+            return self._desk.file(self.claim.checkpoint_sha256)
+        except CompressionError as error:
+            if error.kind is not ErrorKind.INTERNAL:
+                raise
+            _log.warning("checkpoint lost", reason=error.code)
+            return None
+
+    def _checkpoint(self, index: int, path: Path) -> None:
+        sha256, size = self._desk.keep(path)
+        self.bench.insist(lambda: self._jobs.checkpointed(self.claim, index, Blob(sha256, size)))
+        (self._desk.directory / sha256).unlink(missing_ok=True)  # there may be many, and none is read here
+
+    def _measure(self) -> list[Measurements]:
+        """What each step gave, in a fresh child, by the plain runtime, beside the original."""
         self._lease.phase("measuring")
         part = 1 / (len(self._recipe.steps) + 1)
         self._lease.span = (1 - part, part)
         operation = Measure(
             original=self._desk.file(self.claim.model_sha256),
-            compressed=self._desk.file(final.sha256),
+            compressed=[self._desk.file(output.sha256) for output in self._outputs],
             data=self._data,
             seed=self.claim.seed,
         )
-        return cast("Measurements", self._run(operation).result)
+        return cast("Measured", self._run(operation).result).measurements
 
-    def _run(self, operation: Apply | Measure) -> Done:
+    def _run(self, operation: Apply | Measure, keep: Callable[[Path], None] | None = None) -> Done:
         begun = time.monotonic()
         try:
-            return self.bench.sandbox.run(operation, self._limits(), self._desk.directory, self._lease)
+            return self.bench.sandbox.run(operation, self._limits(), self._desk.directory, self._lease, keep)
         finally:
             self._core_seconds += time.monotonic() - begun
 
@@ -160,7 +189,10 @@ class Execution:
         """The same key means the same bytes: everything that decides them is in it."""
         parts = {
             "model": model.sha256,
-            "data": self.claim.data_sha256 if step.needs else None,
+            "data": self.claim.data_sha256 if step.required() else None,
+            "original": self.claim.model_sha256 if step.trains else None,
+            "models": {name: self.claim.models[name] for _, name in step.references()},
+            "threads": self.bench.threads if step.trains else None,
             "step": canonical(step),
             "seed": self.claim.seed,
             "technique_version": step.version,

@@ -24,7 +24,6 @@ from workers import child, seccomp
 from workers.operations import KILL, Request
 
 _MESSAGE = 1 << 17
-_COLD = "compression.engine"  # no technique trains yet, and its torch is an extra
 
 
 def main() -> None:
@@ -37,7 +36,7 @@ def main() -> None:
 
 
 def _load() -> None:
-    for name in ("onnxruntime.quantization", "onnxslim", "zstandard"):
+    for name in ("onnxruntime.quantization", "onnxslim", "zstandard", "torch", "safetensors.torch"):
         importlib.import_module(name)
     for name in _modules(compression.__path__, "compression."):
         importlib.import_module(name)
@@ -47,10 +46,9 @@ def _load() -> None:
 
 def _modules(folder: Iterable[str], prefix: str) -> Iterator[str]:
     for module in pkgutil.iter_modules(folder, prefix):
-        if module.name != _COLD:
-            yield module.name
-            if module.ispkg:
-                yield from _modules(importlib.import_module(module.name).__path__, f"{module.name}.")
+        yield module.name
+        if module.ispkg:
+            yield from _modules(importlib.import_module(module.name).__path__, f"{module.name}.")
 
 
 class Forkserver:

@@ -15,6 +15,7 @@ from workers.operations import Progress
 
 _LOOK = 0.9  # seconds between two looks whether a cancel was asked for
 _STEP = 0.01  # progress below this is not worth an event
+_TELL = 5.0  # seconds after which what a step says of itself is, even without such progress
 _log = structlog.get_logger()
 
 
@@ -25,7 +26,8 @@ class JobLease:
     bench: Bench
     claim: JobClaim
     span: tuple[float, float] = (0.0, 0.0)
-    _told: tuple[str | None, float] = (None, 0.0)
+    _told: float = 0.0
+    _told_at: float = field(default_factory=time.monotonic)
     _beat_at: float = field(default_factory=time.monotonic)
     _looked_at: float = 0.0
 
@@ -51,7 +53,7 @@ class JobLease:
 
     def _look(self, now: float, progress: Progress | None) -> None:
         jobs = self.bench.services.jobs
-        news = self._news(progress)
+        news = self._news(now, progress)
         if news or now - self._beat_at >= self.bench.services.settings.lease_seconds / 6:
             answer = jobs.heartbeat(self.claim, **news)
             self._beat_at = now
@@ -59,15 +61,19 @@ class JobLease:
         elif jobs.exists(self.claim.project_id, self.claim.id) is JobState.CANCELLING:
             raise Cancelled
 
-    def _news(self, progress: Progress | None) -> dict[str, Any]:
+    def _news(self, now: float, progress: Progress | None) -> dict[str, Any]:
         if progress is None:
             return {}
         start, length = self.span
         fraction = round(start + length * progress.fraction, 4)
-        if abs(fraction - self._told[1]) < _STEP:
+        late = bool(progress.numbers) and now - self._told_at >= _TELL
+        if abs(fraction - self._told) < _STEP and not late:
             return {}
-        self._told = (progress.message, fraction)
-        return {"progress": fraction}
+        self._told, self._told_at = fraction, now
+        said: dict[str, Any] = {"message": progress.message}
+        if progress.numbers:
+            said["numbers"] = progress.numbers
+        return {"progress": fraction, "said": said}
 
     def _answer(self, answer: str) -> None:
         if answer == "cancel":

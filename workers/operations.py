@@ -14,6 +14,7 @@ _FROZEN = ConfigDict(frozen=True, extra="forbid")
 KILL = b"kill"
 """On the status socket: end the child now."""
 Text = Annotated[str, Field(max_length=4000)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Probes(BaseModel):
@@ -58,26 +59,38 @@ class Apply(BaseModel):
     data: Path | None
     seed: int
     threads: int
+    original: Path | None = None
+    models: dict[str, Path] = {}
+    resume: Path | None = None
     output: str = "model.onnx"
+    checkpoint: str = "checkpoint"
 
     @property
     def inputs(self) -> list[Path]:
-        return [self.model, *([self.data] if self.data else [])]
+        given = [self.model, self.data, self.original, self.resume, *self.models.values()]
+        return [path for path in given if path is not None]
+
+
+class Measured(BaseModel):
+    """Of each compressed model, in their order."""
+
+    model_config = _FROZEN
+    measurements: list[Measurements]
 
 
 class Measure(BaseModel):
     model_config = _FROZEN
-    result: ClassVar[type[BaseModel]] = Measurements
+    result: ClassVar[type[BaseModel]] = Measured
     operation: Literal["measure"] = "measure"
     original: Path
-    compressed: Path
+    compressed: list[Path]
     data: Path | None
     seed: int
     output: None = None
 
     @property
     def inputs(self) -> list[Path]:
-        return [self.original, self.compressed, *([self.data] if self.data else [])]
+        return [self.original, *self.compressed, *([self.data] if self.data else [])]
 
 
 class Probe(BaseModel):
@@ -127,6 +140,9 @@ class Progress(BaseModel):
     model_config = _FROZEN
     fraction: float = Field(ge=0, le=1, allow_inf_nan=False)
     message: str = Field(max_length=200)
+    numbers: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Finite] = Field(
+        default={}, max_length=16
+    )
 
 
 class Pointed(BaseModel):

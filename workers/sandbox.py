@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -24,7 +24,7 @@ from app import tether
 from compression.errors import CompressionError
 from workers import landlock
 from workers.operations import Limits, Operation, Probe, Probes, Request
-from workers.supervision import ChildDeath, Supervision, Watch, crashed, lost
+from workers.supervision import ChildDeath, Found, Supervision, Watch, crashed, lost
 
 Level = Literal["S0", "S1", "S2"]
 _ENVIRONMENT = {
@@ -99,19 +99,33 @@ class Sandbox:
             self._control.close()
             tether.stop(self._process, 0)
 
-    def run(self, operation: Operation, limits: Limits, directory: Path, watch: Watch) -> Done:
+    def run(
+        self,
+        operation: Operation,
+        limits: Limits,
+        directory: Path,
+        watch: Watch,
+        keep: Callable[[Path], None] | None = None,
+    ) -> Done:
         """Once, and once more if a signal or memory ended the child. `directory` is the caller's; nothing but
-        the output is left there.
+        the output is left there. `keep` is given each checkpoint, as a plain file that is the caller's.
 
         Errors: CompressionError, of the operation or E_SANDBOX_…; whatever `watch` raises.
         """
         try:
-            return self._run(operation, limits, directory, watch)
+            return self._run(operation, limits, directory, watch, keep)
         except ChildDeath as death:
             _log.warning("child died, once more", operation=operation.operation, code=death.code)
-            return self._run(operation, limits, directory, watch)
+            return self._run(operation, limits, directory, watch, keep)
 
-    def _run(self, operation: Operation, limits: Limits, directory: Path, watch: Watch) -> Done:
+    def _run(
+        self,
+        operation: Operation,
+        limits: Limits,
+        directory: Path,
+        watch: Watch,
+        keep: Callable[[Path], None] | None = None,
+    ) -> Done:
         isolation = self.isolation
         uid = next(self._uids) if isolation.own_user else None
         with _private(directory, uid) as private:
@@ -123,12 +137,12 @@ class Sandbox:
                 landlock=isolation.landlock > 0,
                 seccomp=isolation.seccomp,
             )
-            result = self._supervise(request, watch)
+            result = self._supervise(request, watch, _copying(keep, directory, limits) if keep else None)
             return Done(result, _collect(private, operation.output, directory, limits.disk_bytes))
 
-    def _supervise(self, request: Request, watch: Watch) -> BaseModel:
+    def _supervise(self, request: Request, watch: Watch, found: Found | None) -> BaseModel:
         try:
-            supervision = Supervision(self._greet(), request, watch)
+            supervision = Supervision(self._greet(), request, watch, found)
         except OSError as error:
             raise lost() from error
         try:
@@ -214,19 +228,48 @@ def _collect(private: Path, name: str | None, directory: Path, limit: int) -> Pa
     """The child is gone; what it left is taken for a plain file of a sane size or not at all."""
     if name is None:
         return None
+    with _opened(private / name, limit) as fd:
+        os.fchmod(fd, 0o600)
+        if os.geteuid() == 0:
+            os.fchown(fd, 0, 0)
+    target = directory / f"{private.name}-{name}"
+    (private / name).rename(target)
+    return target
+
+
+@contextlib.contextmanager
+def _opened(path: Path, limit: int) -> Iterator[int]:
+    """A descriptor of what a child left, if that is a plain file of its own. Errors: ChildDeath."""
     try:
-        fd = os.open(private / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise crashed("the runtime left no result") from error
     try:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not 0 < found.st_size <= limit:
             raise crashed("what the runtime left is no file")
-        os.fchmod(fd, 0o600)
-        if os.geteuid() == 0:
-            os.fchown(fd, 0, 0)
+        yield fd
     finally:
         os.close(fd)
-    target = directory / f"{private.name}-{name}"
-    (private / name).rename(target)
-    return target
+
+
+def _copying(keep: Callable[[Path], None], directory: Path, limits: Limits) -> Found:
+    """Checkpoints are copied, as the child lives on and could write to its file. One that is no file is none:
+    without it a later attempt merely starts earlier.
+    """
+
+    def found(path: Path) -> None:
+        target = directory / "checkpoint"
+        try:
+            with (
+                _opened(path, limits.disk_bytes) as fd,
+                os.fdopen(os.dup(fd), "rb") as source,
+                target.open("wb") as copy,
+            ):
+                shutil.copyfileobj(source, copy, 1 << 20)
+        except (ChildDeath, OSError) as error:
+            _log.warning("checkpoint not taken", reason=str(error))
+            return
+        keep(target)
+
+    return found

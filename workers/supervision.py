@@ -17,6 +17,8 @@ from workers.operations import KILL, Frame, Limits, Progress, Request
 
 Watch = Callable[[Progress | None], None]
 """Called every half second with the last progress. Whatever it raises kills the child and is raised on."""
+Found = Callable[[Path], None]
+"""Called when there is a new file at a path in the child's directory: nothing about it can be trusted."""
 
 _TICK = 0.1
 _EVERY = 0.5
@@ -61,9 +63,13 @@ def too_much_disk() -> CompressionError:
 class Supervision:
     """One child from its first to its last byte."""
 
-    def __init__(self, control: socket.socket, request: Request, watch: Watch) -> None:
+    def __init__(
+        self, control: socket.socket, request: Request, watch: Watch, found: Found | None = None
+    ) -> None:
         self._request = request
         self._watch = watch
+        self._found = found
+        self._seen: tuple[int, int] | None = None
         self._deadline = time.monotonic() + request.limits.seconds
         self._pid: int | None = None
         self._ending: int | None = None
@@ -122,6 +128,20 @@ class Supervision:
             if _disk(self._request.private) > self._request.limits.disk_bytes:
                 raise too_much_disk()
             self._watch(self._progress)
+            self._look_for_checkpoint()
+
+    def _look_for_checkpoint(self) -> None:
+        name = getattr(self._request.operation, "checkpoint", None)
+        if self._found is None or name is None:
+            return
+        path = self._request.private / name
+        try:
+            status = path.lstat()
+        except OSError:
+            return
+        if (seen := (status.st_ino, status.st_mtime_ns)) != self._seen:
+            self._seen = seen
+            self._found(path)
 
     def _memory(self) -> int:
         """Bytes only this child has; files mapped into memory are the page cache's."""

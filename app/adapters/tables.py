@@ -180,14 +180,30 @@ steps = Table(
     Column("state", State(StepState), nullable=False),
     Column("cache_hit", Boolean, nullable=False, server_default="0"),
     Column("output_sha256", Text),
+    # of a step that trains: where the next attempt goes on
+    Column("checkpoint_sha256", Text),
     Column("details", Json),
     Column("inspection", Json),
+    Column("measurements", Json),
     Column("started_at", BigInteger),
     Column("completed_at", BigInteger),
     PrimaryKeyConstraint("job_id", "index"),
     _blob("output_sha256"),
+    _blob("checkpoint_sha256"),
     Index("ix_steps_project_id_output_sha256", "project_id", "output_sha256"),
+    Index("ix_steps_project_id_checkpoint_sha256", "project_id", "checkpoint_sha256"),
 )
+
+job_models = Table(
+    "job_models",
+    metadata,
+    _project(),
+    Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
+    Column("model_id", Text, ForeignKey("models.id"), nullable=False),
+    PrimaryKeyConstraint("job_id", "model_id"),
+    Index("ix_job_models_model_id", "model_id"),
+)
+"""Models that a job's steps refer to, besides its own."""
 
 events = Table(
     "events",
@@ -274,6 +290,7 @@ BLOB_COLUMNS = (
     datasets.c.source_sha256,
     datasets.c.sha256,
     steps.c.output_sha256,
+    steps.c.checkpoint_sha256,
     artifacts.c.sha256,
     step_cache.c.output_sha256,
 )

@@ -81,7 +81,14 @@ DATASET: Example = {**_PROCESSING, **_DATASET}
 DATASET_READY: Example = {**_READY, **_DATASET, "inspection": DATASET_INSPECTION}
 INSPECTED_MODEL: Example = {
     "inspection": MODEL_INSPECTION,
-    "techniques": [{"technique": "static_quantization", "possible": True, "reason": None}],
+    "techniques": [
+        {
+            "technique": "static_quantization",
+            "possible": True,
+            "reason": None,
+            "abilities": {"layers": 16, "macs_share": 1.0},
+        }
+    ],
 }
 
 JOB_REQUESTS = (
@@ -211,6 +218,7 @@ STEP: Example = {
     "output_sha256": _SHA,
     "details": {"excluded": []},
     "inspection": MODEL_INSPECTION,
+    "measurements": JOB_SUCCEEDED["measurements"],
     "started_at": _NOW,
     "completed_at": _LATER,
 }

@@ -32,4 +32,12 @@ def get_model_inspection(services: Wired, project: Project, id: str) -> Response
 def _possible(inspection: ModelInspection) -> list[render.Body]:
     """Each technique with its defaults; data are looked at when a job is submitted."""
     reasons = {name: REGISTRY[name](technique=name).check(inspection) for name in sorted(REGISTRY)}
-    return [{"technique": name, "possible": why is None, "reason": why} for name, why in reasons.items()]
+    return [
+        {
+            "technique": name,
+            "possible": why is None,
+            "reason": why,
+            "abilities": inspection.abilities.get(name, {}),
+        }
+        for name, why in reasons.items()
+    ]

@@ -136,6 +136,7 @@ def step(item: Step) -> Body:
         "output_sha256": item.output_sha256,
         "details": item.details,
         "inspection": item.inspection,
+        "measurements": item.measurements,
         "started_at": when(item.started_at),
         "completed_at": when(item.completed_at),
     }

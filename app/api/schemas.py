@@ -105,6 +105,9 @@ class TechniqueCheck(View):
     technique: str
     possible: bool
     reason: str | None
+    abilities: dict[str, Any] = Field(
+        description="what it found: groups of channels, layers to quantize, shares of MACs and params, …"
+    )
 
 
 class InspectedModel(View):
@@ -177,6 +180,9 @@ class Step(View):
     output_sha256: str | None
     details: dict[str, Any] | None
     inspection: ModelInspection | None
+    measurements: Measurements | None = Field(
+        description="of the model after this step, beside the original; measured when the job ends"
+    )
     started_at: datetime | None
     completed_at: datetime | None
 

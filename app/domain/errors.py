@@ -1,7 +1,7 @@
 """Errors of the service, all of them the core's one error; and the record a failed job keeps of one."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from compression.errors import CompressionError, ErrorKind, FieldError, Suggestion
@@ -99,6 +99,43 @@ class ErrorRecord:
             "retryable": self.kind is ErrorKind.INFRASTRUCTURE,
             "step": self.step,
         }
+
+
+def in_recipe(error: CompressionError, step: int, recipe: Mapping[str, Any]) -> ErrorRecord:
+    """Of a failed step: what it said of its own parameters, said of the request. A merge patch replaces a
+    list as a whole.
+    """
+    steps = list(recipe["steps"])
+
+    def whole(patch: Mapping[str, Any]) -> dict[str, Any]:
+        return {"recipe": {"steps": [*steps[:step], merged(steps[step], patch), *steps[step + 1 :]]}}
+
+    record = ErrorRecord.of(error, step)
+    return replace(
+        record,
+        errors=[
+            e
+            if e.pointer.startswith("/dataset_id")
+            else replace(e, pointer=f"/recipe/steps/{step}{e.pointer}")
+            for e in record.errors
+        ],
+        suggestions=[
+            replace(s, patch=whole(s.patch) if s.patch is not None else None) for s in record.suggestions
+        ],
+    )
+
+
+def merged(target: Any, patch: Any) -> Any:
+    """JSON merge patch (RFC 7396)."""
+    if not isinstance(patch, Mapping):
+        return patch
+    result = dict(target) if isinstance(target, Mapping) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = merged(result.get(name), value)
+    return result
 
 
 def title(code: str) -> str:

@@ -92,6 +92,7 @@ class Step:
     output_sha256: str | None
     details: Json | None
     inspection: Json | None
+    measurements: Json | None
     started_at: int | None
     completed_at: int | None
 
@@ -157,6 +158,10 @@ class JobClaim:
     cache: str
     target: str
     timeout_seconds: int
+    models: Mapping[str, str]
+    """Models that steps refer to: id -> sha256 of the normalised bytes."""
+    checkpoint_sha256: str | None
+    """Left by an earlier attempt at the first step that is not done."""
     done: Sequence[StepOutput]
 
 

@@ -2,7 +2,7 @@
 afterwards.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -34,7 +34,8 @@ class Kind:
     prefix: str
     table: Table
     task: Task
-    used_by: ColumnElement[Any]
+    used_by: Callable[[str], ColumnElement[bool]]
+    """Which jobs use the one with this id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class InspectedService:
         with self._database.write() as connection:
             used = connection.execute(
                 select(jobs.id)
-                .where(jobs.project_id == project_id, self.kind.used_by == identity, jobs.state.not_in(OVER))
+                .where(jobs.project_id == project_id, self.kind.used_by(identity), jobs.state.not_in(OVER))
                 .limit(1)
             ).scalar_one_or_none()
             if used is not None:

@@ -10,7 +10,7 @@ from app.adapters.blobs import Blob
 from app.adapters.database import AnyRow, Database, now
 from app.adapters.notify import Notifier
 from app.adapters.queue import Queue
-from app.adapters.tables import blobs, datasets, jobs, models, step_cache, steps
+from app.adapters.tables import blobs, datasets, job_models, jobs, models, step_cache, steps
 from app.domain.errors import ErrorRecord, LeaseLost
 from app.domain.records import JobClaim, NewArtifact, StepOutput
 from app.domain.states import JobState, StepState
@@ -71,12 +71,16 @@ class JobRuns:
         return claim
 
     def heartbeat(
-        self, claim: JobClaim, phase: str | None = None, progress: float | None = None
+        self,
+        claim: JobClaim,
+        phase: str | None = None,
+        progress: float | None = None,
+        said: Mapping[str, Any] | None = None,
     ) -> Literal["go", "cancel", "lost"]:
-        """Extends the lease; with a phase or progress also tells the listeners."""
+        """Extends the lease; with a phase or progress also tells the listeners, and what the step said."""
         given = {"phase": phase, "progress": progress}
         values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        news: News = [("job.progress", values)] if values else []
+        news: News = [("job.progress", {**values, **(said or {})})] if values else []
         try:
             with self._database.write() as connection:
                 row = self._effect(connection, claim, {**values, "lease_until": self._until()}, news)
@@ -96,6 +100,15 @@ class JobRuns:
             )
         self._notify.send(claim.id)
 
+    def checkpointed(self, claim: JobClaim, index: int, blob: Blob) -> None:
+        """The next attempt at this step goes on from there. Errors: LeaseLost."""
+        with self._database.write() as connection:
+            news = [("job.step.checkpointed", {"index": index, "bytes": blob.bytes})]
+            self._effect(connection, claim, {}, news)
+            keep_blob(self._database, connection, claim.project_id, blob)
+            connection.execute(update(steps).where(_step(claim, index)).values(checkpoint_sha256=blob.sha256))
+        self._notify.send(claim.id)
+
     def step_completed(self, claim: JobClaim, index: int, output: StepOutput) -> None:
         """The next attempt starts after this step, and attempts count from here. Errors: LeaseLost."""
         news = {"index": index, "cache_hit": output.cache_hit, "bytes": output.bytes}
@@ -109,6 +122,7 @@ class JobRuns:
                     state=StepState.COMPLETED,
                     cache_hit=output.cache_hit,
                     output_sha256=output.sha256,
+                    checkpoint_sha256=None,
                     details=output.details,
                     inspection=output.inspection,
                     completed_at=now(),
@@ -147,20 +161,25 @@ class JobRuns:
         self,
         claim: JobClaim,
         artifacts: Sequence[NewArtifact],
-        measurements: Measurements,
+        measurements: Sequence[Measurements],
         outcome: Outcome,
         environment: Mapping[str, Any],
     ) -> JobState:
-        """`cancelled` if a cancel was asked for meanwhile. Errors: LeaseLost."""
+        """`measurements` are those after each step, the last ones the job's own.
+
+        `cancelled` if a cancel was asked for meanwhile. Errors: LeaseLost.
+        """
         values = {
             "progress": 1.0,
-            "measurements": measurements,
+            "measurements": measurements[-1],
             "outcome": outcome.status.value,
             "outcome_reasons": outcome.reasons,
             "environment": environment,
         }
 
         def finish(connection: Connection) -> None:
+            for index, measured in enumerate(measurements):
+                connection.execute(update(steps).where(_step(claim, index)).values(measurements=measured))
             made = insert_artifacts(self._database, connection, claim, artifacts)
             news = [("artifact.created", {"artifact_id": identity}) for identity in made]
             over = ("job.succeeded", {"outcome": outcome.status.value})
@@ -268,12 +287,24 @@ def _claim(connection: Connection, row: AnyRow, owner: str) -> JobClaim:
         .where(steps.c.job_id == row.id, steps.c.state == StepState.COMPLETED)
         .order_by(steps.c.index)
     ).all()
+    referred = connection.execute(
+        select(of.id, of.sha256)
+        .join(job_models, job_models.c.model_id == of.id)
+        .where(job_models.c.job_id == row.id)
+    ).all()
+    checkpoint = connection.execute(
+        select(steps.c.checkpoint_sha256).where(
+            steps.c.job_id == row.id, steps.c.project_id == row.project_id, steps.c.index == len(done)
+        )
+    ).scalar_one_or_none()
     same = {name: getattr(row, name) for name in _SAME}
     return JobClaim(
         owner=owner,
         model_sha256=model.sha256,
         model_inspection=ModelInspection.model_validate(model.inspection),
         data_sha256=data,
+        models={row.id: row.sha256 for row in referred},
+        checkpoint_sha256=checkpoint,
         done=[_output(connection, row.project_id, step, cache_hit=step.cache_hit) for step in done],
         **same,
     )

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, tupl
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.adapters.database import member, now
-from app.adapters.tables import artifacts, events, jobs, steps
+from app.adapters.tables import artifacts, events, job_models, jobs, steps
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import new_id
 from app.domain.records import Event, Job, Page, Step
@@ -111,7 +111,7 @@ class JobService(JobRuns):
             if not job.state.over:
                 way = Suggestion(f"Cancel it first: POST /v1/jobs/{job_id}/cancel")
                 raise Conflict("job_not_over", f"The job is {job.state}.", way)
-            for table in (artifacts, events, steps):
+            for table in (artifacts, events, steps, job_models):
                 connection.execute(
                     delete(table).where(table.c.job_id == job_id, table.c.project_id == project_id)
                 )
@@ -229,4 +229,10 @@ def _insert(connection: Connection, project_id: str, order: Order, recipe: Mappi
         for index, step in enumerate(recipe["steps"])
     ]
     connection.execute(_INSERT_STEP, planned if len(planned) > 1 else planned[0])
+    referred = {identity for step in order.recipe.steps for _, identity in step.references()}
+    if referred:
+        of_job = {"project_id": project_id, "job_id": row.id}
+        connection.execute(
+            insert(job_models), [{**of_job, "model_id": identity} for identity in sorted(referred)]
+        )
     return Job(*row[: len(_COLUMNS)])

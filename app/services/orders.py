@@ -11,7 +11,7 @@ from app.adapters.database import AnyRow
 from app.adapters.tables import datasets, models
 from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.states import InspectionState
-from compression.errors import Suggestion
+from compression.errors import CompressionError, FieldError, Suggestion
 from compression.fit import misfits
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.recipe import Recipe
@@ -48,16 +48,40 @@ def check(connection: Connection, project_id: str, order: Order) -> None:
     """Errors: NotFound; Conflict `…_not_ready`, `…_rejected`; Invalid `recipe_refused` with a pointer for
     each reason.
     """
-    model = ModelInspection.model_validate(_ready(connection, models, "model", project_id, order.model_id))
+    model = _model(connection, project_id, order.model_id)
     data = None
     if order.dataset_id is not None:
         found = _ready(connection, datasets, "dataset", project_id, order.dataset_id)
         data = DatasetInspection.model_validate(found)
-    errors = order.recipe.check(model, data)
+    errors = [*order.recipe.check(model, data), *_references(connection, project_id, order.recipe, model)]
     if errors:
-        raise Invalid("recipe_refused", "These steps cannot run on this model and data set.", errors)
+        detail = "These steps cannot run on this model and data set."
+        raise Invalid("recipe_refused", detail, errors, *order.recipe.ways_out(data))
     if data is not None and (errors := misfits(model, data)):
         raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", errors)
+
+
+def _references(
+    connection: Connection, project_id: str, recipe: Recipe, model: ModelInspection
+) -> list[FieldError]:
+    """Why the models that steps refer to do not go with the job's. Errors: as `check`, with a pointer."""
+    found = []
+    for index, step in enumerate(recipe.steps):
+        for field_name, identity in step.references():
+            pointer = f"/recipe/steps/{index}/{field_name}"
+            try:
+                referred = _model(connection, project_id, identity)
+            except CompressionError as error:
+                error.errors = [FieldError(pointer, error.detail)]
+                raise
+            reason = step.check_reference(field_name, model, referred)
+            if reason is not None:
+                found.append(FieldError(pointer, reason))
+    return found
+
+
+def _model(connection: Connection, project_id: str, identity: str) -> ModelInspection:
+    return ModelInspection.model_validate(_ready(connection, models, "model", project_id, identity))
 
 
 def _ready(connection: Connection, table: Table, word: str, project_id: str, identity: str) -> Any:

@@ -15,7 +15,17 @@ from app.adapters.blobs import BlobStore
 from app.adapters.database import Database, now
 from app.adapters.notify import Notifier
 from app.adapters.queue import Queue, Task
-from app.adapters.tables import blobs, datasets, idempotency_keys, jobs, models, step_cache, steps, uploads
+from app.adapters.tables import (
+    blobs,
+    datasets,
+    idempotency_keys,
+    job_models,
+    jobs,
+    models,
+    step_cache,
+    steps,
+    uploads,
+)
 from app.domain.errors import ErrorRecord, QueueUnavailable
 from app.domain.states import OVER, InspectionState, JobState, UploadState
 from app.services import transitions
@@ -84,8 +94,11 @@ class Sweep:
                 .where(steps.c.output_sha256.is_not(None), steps.c.job_id.in_(past))
                 .values(output_sha256=None)
             )
-            for table, named_by in ((models, jobs.c.model_id), (datasets, jobs.c.dataset_id)):
-                unused = ~exists().where(named_by == table.c.id)
+            for table, named_by in (
+                (models, (jobs.c.model_id, job_models.c.model_id)),
+                (datasets, (jobs.c.dataset_id,)),
+            ):
+                unused = and_(*(~exists().where(column == table.c.id) for column in named_by))
                 connection.execute(delete(table).where(table.c.deleted_at.is_not(None), unused))
         self._orphans()
 

@@ -89,9 +89,11 @@ def _over(state: JobState) -> Values:
 
 
 def _close_steps(connection: Connection, row: AnyRow, changes: Mapping[StepState, StepState]) -> None:
+    """A step that is over for good has no use for its checkpoint."""
     for before, after in changes.items():
+        values = {"state": after} | ({} if after is StepState.PENDING else {"checkpoint_sha256": None})
         connection.execute(
             update(steps)
             .where(steps.c.job_id == row.id, steps.c.project_id == row.project_id, steps.c.state == before)
-            .values(state=after)
+            .values(**values)
         )

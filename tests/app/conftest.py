@@ -100,7 +100,7 @@ class Api:
         claim = self.claim(job)
         blob = self.services.blobs.put_file(path)
         made = NewArtifact("onnx", "net-int8.onnx", blob.sha256, blob.bytes)
-        self.services.jobs.succeed(claim, [made], MEASUREMENTS, Outcome(status=Status.MET), {"seed": 0})
+        self.services.jobs.succeed(claim, [made], [MEASUREMENTS], Outcome(status=Status.MET), {"seed": 0})
         return dict(self.client.get(f"/v1/jobs/{job['id']}").json())
 
 

@@ -71,7 +71,7 @@ def machine(services: Services) -> type[RuleBasedStateMachine]:  # noqa: C901  a
         def succeed(self, claim: JobClaim | None) -> None:
             made = NewArtifact("onnx", "net.onnx", SHA, len(ONNX))
             outcome = Outcome(status=Status.MET)
-            self._effect(claim, lambda held: services.jobs.succeed(held, [made], MEASUREMENTS, outcome, {}))
+            self._effect(claim, lambda held: services.jobs.succeed(held, [made], [MEASUREMENTS], outcome, {}))
 
         @rule(claim=claims)
         def fail(self, claim: JobClaim | None) -> None:

@@ -47,7 +47,9 @@ def test_registered_then_ready(api: Api) -> None:
 
     inside = api.client.get(f"/v1/models/{model['id']}/inspection").json()
     assert inside["inspection"] == inspection
-    assert {"technique": "half_precision", "possible": True, "reason": None} in inside["techniques"]
+    assert {"technique": "half_precision", "possible": True, "reason": None, "abilities": {}} in inside[
+        "techniques"
+    ]
 
 
 def test_rejected_with_what_to_do(api: Api) -> None:

@@ -64,13 +64,13 @@ def test_operations_give_results_and_files(sandbox: Sandbox, cnn: Path, tmp_path
         Apply(step=step, model=cnn, data=data.output, seed=0, threads=1), LIMITS, tmp_path, quiet
     )
     assert applied.output is not None
-    measure = Measure(original=cnn, compressed=applied.output, data=data.output, seed=0)
+    measure = Measure(original=cnn, compressed=[applied.output], data=data.output, seed=0)
     told: list[Progress] = []
     measured = sandbox.run(
         measure, LIMITS, tmp_path, lambda progress: told.append(progress) if progress else None
     )
 
-    assert measured.result.model_dump()["compressed"]["agreement"] == 1
+    assert measured.result.model_dump()["measurements"][0]["compressed"]["agreement"] == 1
     assert [p.stat().st_uid for p in tmp_path.iterdir()] == [os.geteuid()] * 5
     assert not list(tmp_path.glob("child-*/"))  # only the files that were collected are left
 
@@ -89,7 +89,7 @@ def test_watch_ends_native_code(sandbox: Sandbox, loop: Path, tmp_path: Path) ->
         if children(sandbox):
             raise KeyboardInterrupt
 
-    operation = Measure(original=loop, compressed=loop, data=None, seed=0)
+    operation = Measure(original=loop, compressed=[loop], data=None, seed=0)
     with pytest.raises(KeyboardInterrupt):
         sandbox.run(operation, LIMITS, tmp_path, stop)
     assert not children(sandbox)
@@ -99,7 +99,7 @@ def test_memory_is_bounded(sandbox: Sandbox, cnn: Path, tmp_path: Path) -> None:
     (tmp_path / "data").write_bytes(images(2000))
     little = LIMITS.model_copy(update={"memory_bytes": 1 << 20})
     with pytest.raises(CompressionError, match="E_SANDBOX_OOM"):
-        sandbox.run(Measure(original=cnn, compressed=cnn, data=None, seed=0), little, tmp_path, quiet)
+        sandbox.run(Measure(original=cnn, compressed=[cnn], data=None, seed=0), little, tmp_path, quiet)
 
 
 def test_disk_is_bounded(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_signal_is_tried_once_more(sandbox: Sandbox, loop: Path, tmp_path: Path)
                 killed.append(child.pid)
                 child.kill()
 
-    operation = Measure(original=loop, compressed=loop, data=None, seed=0)
+    operation = Measure(original=loop, compressed=[loop], data=None, seed=0)
     with pytest.raises(CompressionError, match="E_SANDBOX_CRASH"):
         sandbox.run(operation, LIMITS, tmp_path, kill)
     assert len(killed) == 2
@@ -131,7 +131,7 @@ def test_dead_warm_process_is_replaced(cnn: Path, tmp_path: Path) -> None:
         assert own._process is not None
         own._process.kill()
         own._process.wait()
-        operation = Measure(original=cnn, compressed=cnn, data=None, seed=0)
+        operation = Measure(original=cnn, compressed=[cnn], data=None, seed=0)
         assert own.run(operation, LIMITS, tmp_path, quiet).result
     finally:
         own.stop()
@@ -147,7 +147,7 @@ def test_warm_process_that_dies_under_a_child_is_not_the_models_fault(loop: Path
     try:
         own.examine(tmp_path)
         with pytest.raises(CompressionError, match="E_SANDBOX_LOST"):
-            own.run(Measure(original=loop, compressed=loop, data=None, seed=0), LIMITS, tmp_path, kill)
+            own.run(Measure(original=loop, compressed=[loop], data=None, seed=0), LIMITS, tmp_path, kill)
     finally:
         own.stop()
 
