@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.inspection import Trait
-from compression.pruning.options import NOfM, Pattern, PolynomialDecay, Schedule, Unstructured
+from compression.sparsity.options import NOfM, Pattern, PolynomialDecay, Schedule, Unstructured
 from compression.technique import Applied, Context, Need, Promise, Technique
 from compression.training.options import Training
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from compression.engine import Engine
     from compression.graph.layers import Layer, Layers
     from compression.model import Model
-    from compression.pruning.masking import Masking
-    from compression.pruning.sparsity import Rule
+    from compression.sparsity.masking import Masking
+    from compression.sparsity.rule import Rule
 
 _SPARSITY = 0.8
 
@@ -107,8 +107,7 @@ class MagnitudePruning(Technique):
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.graph.layers import Layers
         from compression.model import Model
-        from compression.pruning import sparsity
-        from compression.pruning.sparsity import Rule
+        from compression.sparsity.rule import Rule, prune, tidy
 
         rule = Rule(self.pattern, self.scope, self.criterion, context.seed)
         details: Mapping[str, Any] = {}
@@ -118,13 +117,13 @@ class MagnitudePruning(Technique):
         layers = Layers(proto.graph)
         chosen = self._chosen(layers)
         if not self.required():
-            sparsity.prune(layers, chosen, rule, self.final)
-        counts = sparsity.tidy(layers, chosen)
+            prune(layers, chosen, rule, self.final)
+        counts = tidy(layers, chosen)
         return Applied(Model(proto), {**counts, **details})
 
     def _trained(self, model: "Model", context: Context, rule: "Rule") -> "tuple[Model, Mapping[str, Any]]":
         from compression.graph.layers import Layers
-        from compression.pruning.masking import Masking
+        from compression.sparsity.masking import Masking
         from compression.training.loop import Stage
         from compression.training.tuning import fine_tune
 

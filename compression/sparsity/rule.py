@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from compression.graph.layers import Layer, Layers
 from compression.kernels import masks
-from compression.pruning.options import Block, NOfM, Pattern, Unstructured
+from compression.sparsity.options import Block, NOfM, Pattern, Unstructured
 
 Array = npt.NDArray[Any]
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from compression.engine import Engine
 from compression.errors import CompressionError, FieldError, Suggestion
 from compression.graph.layers import Layer
-from compression.pruning.options import Schedule
-from compression.pruning.sparsity import Rule
+from compression.sparsity.options import Schedule
+from compression.sparsity.rule import Rule
 
 
 class Masking:
