@@ -11,9 +11,11 @@ from compression.errors import CompressionError
 from compression.model import Model
 from compression.technique import Context
 from compression.training.batches import Batches
-from compression.training.loop import Extension, Stage, fit, held_out
+from compression.training.extension import Extension, Stage
+from compression.training.loop import fit
 from compression.training.objective import Objective
 from compression.training.options import Training
+from compression.training.validation import held_out
 
 _STATISTICS = 1024
 """Samples that the statistics of a BatchNormalization put back are taken from."""
