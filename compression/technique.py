@@ -30,6 +30,8 @@ class Promise(StrEnum):
     """What a technique is chosen for. Measured at the end; a broken promise makes the outcome `unmet`."""
 
     SMALLER = "smaller"
+    SMALLER_DOWNLOAD = "smaller_download"
+    """By zstd: the file itself may be as large as before."""
     FASTER = "faster"
 
 

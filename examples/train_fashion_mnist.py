@@ -3,6 +3,8 @@
 
 import argparse
 import gzip
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,17 +50,21 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Fourteen weighted layers; takes [batch, 1, 28, 28] in 0..1, returns logits [batch, 10]."""
+    """Fourteen weighted layers; takes [batch, 1, 28, 28] in 0..1, returns logits [batch, 10].
 
-    def __init__(self) -> None:
+    `widths`: channels of the three stages; `stride`: of the first layer.
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = (32, 64, 128), stride: int = 1) -> None:
         super().__init__()
-        self.stem = conv_bn(1, 32, 3)
+        first, second, third = widths
+        self.stem = conv_bn(1, first, 3, stride)
         self.stages = nn.Sequential(
-            Block(32, 32, 1), Block(32, 32, 1),
-            Block(32, 64, 2), Block(64, 64, 1),
-            Block(64, 128, 2), Block(128, 128, 1),
+            Block(first, first, 1), Block(first, first, 1),
+            Block(first, second, 2), Block(second, second, 1),
+            Block(second, third, 2), Block(third, third, 1),
         )  # fmt: skip
-        self.head = nn.Linear(128, CLASSES)
+        self.head = nn.Linear(third, CLASSES)
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.stages(torch.relu(self.stem(image)))
@@ -79,7 +85,11 @@ class Dense(nn.Module):
         return logits
 
 
-NETWORKS = {"resnet": ResNet, "dense": Dense}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "resnet": ResNet,
+    "wide": partial(ResNet, (64, 128, 256), stride=2),
+    "dense": Dense,
+}
 
 
 def read_idx(path: Path) -> Bytes:

@@ -124,7 +124,7 @@ class Technique(View):
     description: str
     guidance: str = Field(description="when to use it and what it really gains")
     needs: list[Literal["calibration", "labels", "training"]]
-    promises: list[Literal["smaller", "faster"]]
+    promises: list[Literal["smaller", "smaller_download", "faster"]]
     refuses: dict[str, str] = Field(description="properties of a model it cannot follow, with the reason")
     parameters: dict[str, Any] = Field(description="JSON Schema of a step")
 

@@ -18,6 +18,7 @@ from compression.graph import (
     exclusion,
     fake_quantization,
     order,
+    packing,
     qdq,
     storage,
     tensors,
@@ -140,6 +141,7 @@ class _Writer:
     def __call__(self, nodes: Collection[str], ranges_: Mapping[str, Range]) -> onnx.ModelProto:
         written = qdq.write(self.prepared, nodes, ranges_, self.roundings, self.scheme)
         storage.store(written.graph, self.roundings)
+        packing.pack(written.graph, self.scheme.weight_bits)
         written.graph.ClearField("value_info")
         order.sort(written.graph)
         return written
@@ -204,14 +206,16 @@ def _lists(
 
 def _storage(options: Options) -> str:
     """In words, as there is no smaller type that ONNX Runtime computes in."""
-    scheme = options.scheme
+    scheme, width = options.scheme, packing.width(options.scheme.weight_bits)
+    fewer = f"{scheme.weight_bits}-bit weights"
+    weights = f"{fewer}, {8 // width} to a byte" if width else f"{fewer} in int8"
     if options.keep == "all":
-        return f"{scheme.weight_bits}-bit weights in int8, computed with in floats"
+        return f"{weights}; computed with in floats"
     if min(scheme.weight_bits, scheme.activation_bits) == 8:
         return "int8 weights, uint8 activations"
     return (
-        f"{scheme.weight_bits}-bit weights in int8, {scheme.activation_bits}-bit activations in uint8: no "
-        "more than so many levels, which zip well; a number takes a byte and is no faster than with 8 bits"
+        f"{weights}, {scheme.activation_bits}-bit activations in uint8: no more than so many levels; "
+        "computed with as int8, no faster than with 8 bits"
     )
 
 

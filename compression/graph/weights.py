@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto
 
-from compression.graph import walk
+from compression.graph import packing, walk
 from compression.graph.tensors import FLOATS, HALF, SUB_BYTE
 from compression.inspection import Trait
 
@@ -38,9 +38,12 @@ QUANTIZED_OPERATORS = frozenset(SCALES) | {
 
 def weights(graph: onnx.GraphProto) -> Iterator[TensorProto]:
     """Initializers of floating or quantized type, subgraphs included; biases of quantized layers
-    (int32) too.
+    (int32) too. Packed ones are as they will be unpacked.
     """
     scales, biases = _quantization_slots(graph)
+    packed = dict(packing.unpacked(graph))
+    yield from filter(None, packed.values())
+    scales.update(packed)
     for scope in walk.graphs(graph):
         for tensor in scope.initializer:
             kind = tensor.data_type

@@ -88,7 +88,10 @@ class QuantizationAwareTraining(Technique):
     samples: int = Field(
         default=512, ge=1, le=100_000, description="at most so many calibration samples set the first ranges"
     )
-    training: GentleTraining = GentleTraining()
+    training: GentleTraining = Field(default=GentleTraining(), description="how the weights are trained")
+
+    def required(self) -> frozenset[Need]:
+        return self.needs | ({Need.LABELS} if self.training.loss == "labels" else set())
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.engine import normalise

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from compression import fit
 from compression.dataset import Array, Split
+from compression.errors import CompressionError
 from compression.inspection import TensorSpec
 from compression.training.options import Augmentation
 
@@ -31,25 +32,40 @@ class Batch:
         return len(self.indices)
 
     def parts(self, size: int) -> Iterator["Batch"]:
-        """In order, `size` samples each; the last may be short."""
-        if size >= len(self):
-            yield self
-            return
-        for start in range(0, len(self), size):
-            cut = slice(start, start + size)
-            yield Batch(
-                self.indices[cut],
-                {name: value[cut] for name, value in self.inputs.items()},
-                None if self.labels is None else self.labels[cut],
-                None if self.teacher is None else {name: value[cut] for name, value in self.teacher.items()},
-            )
+        """At most `size` samples each, every part from all over the batch: neighbours in the data set may be
+        of one kind.
+        """
+        count = -(-len(self) // size)
+        for part in range(count):
+            yield self if count == 1 else self._part(slice(part, None, count))
+
+    def _part(self, cut: slice) -> "Batch":
+        return Batch(
+            self.indices[cut],
+            {name: value[cut] for name, value in self.inputs.items()},
+            None if self.labels is None else self.labels[cut],
+            None if self.teacher is None else {n: self._cut(v, cut) for n, v in self.teacher.items()},
+        )
+
+    def _cut(self, value: Tensor, cut: slice) -> Tensor:
+        return value[cut] if sample_axis(value.shape, len(self)) == 0 else value[:, cut]
+
+
+def sample_axis(shape: Sequence[int], samples: int) -> int:
+    """The axis of an output that counts samples: the second, if not the first, as in [T, N, C]."""
+    return 1 if len(shape) > 1 and shape[0] != samples == shape[1] else 0
 
 
 Teach = Callable[[Indices, Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 class Batches:
-    """The samples of a split that are trained on, in another order each epoch."""
+    """The samples of a split that are trained on, in another order each epoch.
+
+    `fixed` is the batch that the model fixes, else 0; a batch here is some of those.
+
+    Errors: CompressionError `too_few_samples` where there are fewer than the model takes at once.
+    """
 
     def __init__(  # noqa: PLR0913  what a batch is made of
         self,
@@ -63,10 +79,13 @@ class Batches:
         teach: Teach | None = None,
     ) -> None:
         self.split, self.inputs, self.seed = split, inputs, seed
-        self.size = min(size, len(indices))
-        self.per_epoch = max(1, len(indices) // self.size)
         self._arrays = split.feeds(inputs)
-        self._indices = indices
+        self.fixed = split.batch_size(inputs, 0)
+        self.size = _size(size, self.fixed, len(indices))
+        if any(fit.layout(spec, self._arrays[spec.name].shape) == "single" for spec in inputs):
+            self.size = 1
+        self.per_epoch = len(indices) // self.size
+        self._indices, self._order = indices, (-1, indices)
         self._augmentation = augmentation if augmentation is not None and augmentation.active else None
         self._teach = teach
 
@@ -82,8 +101,9 @@ class Batches:
 
     def of_step(self, step: int) -> Batch:
         epoch, at = divmod(step, self.per_epoch)
-        order = np.random.default_rng((self.seed, epoch)).permutation(self._indices)
-        return self.of(np.sort(order[at * self.size : (at + 1) * self.size]), step)
+        if self._order[0] != epoch:
+            self._order = epoch, np.random.default_rng((self.seed, epoch)).permutation(self._indices)
+        return self.of(np.sort(self._order[1][at * self.size : (at + 1) * self.size]), step)
 
     def of(self, indices: Indices, step: int | None = None) -> Batch:
         """Of these samples, unchanged unless a step is given."""
@@ -95,8 +115,23 @@ class Batches:
                 int(np.random.default_rng((self.seed, step, 1)).integers(1 << 62))
             )
             inputs = {name: augmented(value, self._augmentation, generator) for name, value in inputs.items()}
-        labels = None if self.split.labels is None else torch.from_numpy(np.array(self.split.labels[indices]))
+        labels = None if self.split.labels is None else _labels(self.split.labels[indices])
         return Batch(indices, inputs, labels, None if self._teach is None else self._teach(indices, inputs))
+
+
+def _size(wanted: int, fixed: int, samples: int) -> int:
+    """Of a batch: a multiple of what the model fixes."""
+    if samples < fixed:
+        raise CompressionError(
+            "too_few_samples", f"the model takes {fixed} samples at once; there are {samples} to train on"
+        )
+    size = min(max(wanted, fixed), samples)
+    return size - size % fixed if fixed else size
+
+
+def _labels(rows: Array) -> Tensor:
+    """Indices as int64: torch compares no small unsigned integers."""
+    return torch.from_numpy(np.array(rows, np.int64 if rows.dtype.kind in "iu" else None))
 
 
 def _rows(array: Array, spec: TensorSpec, indices: Indices) -> npt.NDArray[Any]:

@@ -1,33 +1,37 @@
-"""The one training loop: steps, checkpoints, progress, and what to do when numbers or memory give out."""
+"""The one training loop: steps, checkpoints, and what to do when numbers or memory give out."""
 
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from compression.dataset import Split
-from compression.engine import Engine, Precision, choose_precision, use_precision
+from compression.engine import Engine, Precision, use_precision
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.technique import Context
-from compression.training.batches import Batch, Batches, Indices
+from compression.training.batches import Batch, Batches
 from compression.training.checkpoint import Checkpoint
+from compression.training.extension import Extension, Stage
 from compression.training.inputs import magnitudes
 from compression.training.objective import Objective
 from compression.training.options import Training
+from compression.training.precision import precision_of
+from compression.training.progress import Progress
+from compression.training.repeatable import repeatable
 from compression.training.schedule import rate
-from compression.training.state import State
+from compression.training.state import Diverged, State
+from compression.training.validation import Validation, held_out
+
+__all__ = ["Extension", "Fitted", "Stage", "fit"]
 
 CHECKPOINT_SECONDS = 60.0
 """Between two checkpoints; an epoch's end writes one too, where the last is at least `EPOCH_SECONDS` old."""
 EPOCH_SECONDS = 10.0
-_REPORT_SECONDS = 0.5
-_QUICK_STEP = 0.02
-"""Seconds of a step below which number formats are not tried out: it is quick, and it repeats."""
+_STATISTICS_FROM = 32
 _OUT_OF_MEMORY = (
     "out of memory",
     "not enough memory",
@@ -36,39 +40,10 @@ _OUT_OF_MEMORY = (
 )
 
 
-class Extension(Protocol):
-    """What a technique adds to the loop."""
-
-    def before_step(self, step: int, steps: int) -> None:
-        """Before the forward pass of step `step` of `steps`, from 0."""
-
-    def after_step(self, step: int, steps: int) -> None:
-        """After the weights have moved."""
-
-    def after_training(self) -> None:
-        """Once, when the final values (averaged, or the best) are in place."""
-
-    def state(self) -> Mapping[str, Tensor]:
-        """What a checkpoint must hold."""
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Back to where it was."""
-
-
 @dataclass(frozen=True)
 class Fitted:
     details: Mapping[str, Any]
     """JSON: objective, steps, history by epoch, precision, speed, and what went wrong on the way."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One training of a step, and which part of the step's progress it is."""
-
-    name: str = "training"
-    notes: Mapping[str, Any] | None = None
-    """JSON kept in checkpoints: what the technique did before, to be replayed."""
-    span: tuple[float, float] = (0.0, 1.0)
 
 
 def fit(  # noqa: PLR0913  the loop's whole world
@@ -79,7 +54,7 @@ def fit(  # noqa: PLR0913  the loop's whole world
     context: Context,
     *,
     extensions: Sequence[Extension] = (),
-    stage: Stage = Stage(),
+    stage: Stage = Stage(),  # noqa: B008  immutable
 ) -> Fitted:
     """Trains the engine, which ends in eval mode with the final values.
 
@@ -88,13 +63,8 @@ def fit(  # noqa: PLR0913  the loop's whole world
 
     Errors: CompressionError E_DIVERGED, E_SANDBOX_OOM, and the objective's.
     """
-    torch.set_num_threads(context.threads)
-    with torch.random.fork_rng(devices=[]):
+    with repeatable(context.threads):
         return _Run(engine, objective, split, training, context, extensions, stage).whole()
-
-
-class _Diverged(Exception):
-    """The loss is no number any more."""
 
 
 class _Run:
@@ -110,38 +80,36 @@ class _Run:
     ) -> None:
         self.engine, self.objective, self.training, self.context = engine, objective, training, context
         self.stage, self.extensions = stage, extensions
-        inputs = engine.model.inputs
         held, used = held_out(split, training, context.seed)
-        size = split.batch_size(inputs, training.batch_size)
-        self.fixed = size if size < training.batch_size else 0
         self.batches = Batches(
             split=split,
-            inputs=inputs,
+            inputs=engine.model.inputs,
             indices=used,
-            size=1 if objective.unbatched else training.batch_size,
+            size=training.batch_size,
             seed=context.seed,
             augmentation=training.augmentation,
             teach=objective.teacher,
         )
-        self.held = held
-        self.steps = max(1, math.ceil(training.epochs * self.batches.per_epoch)) if training.epochs else 0
-        self.state = State(engine, training, extensions, magnitudes(split, inputs))
-        self.part = self.fixed or self.batches.size
+        self.validation = Validation(self.batches, held, objective)
+        self.steps = math.ceil(training.epochs * self.batches.per_epoch)
+        self.state = State(engine, training, extensions, magnitudes(split, engine.model.inputs))
+        self.progress = Progress(context, stage.name, stage.span, self.steps)
+        self.path = context.checkpoint or context.scratch / "checkpoint.safetensors"
+        self.written = time.monotonic()
+        self.step = 0
+        self.part = self.batches.fixed or self.batches.size
         self.retried = False
         self.history: list[dict[str, float]] = []
         self.best: tuple[float, int] | None = None
-        self.path = context.checkpoint or context.scratch / "checkpoint.safetensors"
-        self.told = self.written = time.monotonic()
-        self.speed = 0.0
-        self.step = 0
         self.losses: list[float] = []
 
     def whole(self) -> Fitted:
-        self._begin()
+        if self.steps:
+            self._begin()
         while self.step < self.steps and not self._stopped():
             try:
                 self._go_on()
-            except _Diverged:
+            except Diverged:
                 self._retry()
         self.state.finish()
         for extension in self.extensions:
@@ -151,53 +119,53 @@ class _Run:
 
     def _begin(self) -> None:
         self.engine.train()
-        self.engine.frozen_statistics = self.training.batchnorm != "train"
         checkpoint = Checkpoint.open(self.context.resume)
         if checkpoint is not None and checkpoint.stage == self.stage.name:
             self._restore(checkpoint)
-            return
-        precision = self._precision()
-        use_precision(self.engine, precision)
-        self.state.precision = precision
+        else:
+            self.state.precision = self._precision()
+            use_precision(self.engine, self.state.precision)
         self._write()
 
     def _precision(self) -> Precision:
-        if self.training.precision == "float32" or not self.steps:
-            return Precision()
-        if self.training.precision == "bfloat16":
-            return Precision(torch.bfloat16, channels_last=bool(self.engine.image_weights))
-        batch = next(self.batches.of_step(0).parts(self.part))
-        self._quick(batch)
-        return (
-            Precision() if self._quick(batch) < _QUICK_STEP else choose_precision(self.engine, batch.inputs)
-        )
-
-    def _quick(self, batch: Batch) -> float:
-        with torch.no_grad():
-            self.engine.eval()
-            begin = time.perf_counter()
-            self.engine(batch.inputs)
-            self.engine.train()
-        return time.perf_counter() - begin
+        while True:
+            try:
+                return precision_of(
+                    self.engine, self.training, self.batches.of_step(0), self.part, self.steps
+                )
+            except (RuntimeError, MemoryError) as error:
+                self._halve(error)
 
     def _go_on(self) -> None:
-        """Steps until the end, or until something is out of order. Errors: _Diverged."""
-        began, first = time.monotonic(), self.step
+        """Steps until the end, or until something is out of order. Errors: Diverged."""
+        self._normalisation()
+        self.progress.start()
         for batch in self.batches.stream(self.step, self.steps):
-            for extension in self.extensions:
-                extension.before_step(self.step, self.steps)
-            loss = self._gradients(batch)
-            if not math.isfinite(loss):
-                raise _Diverged
-            self.state.update(rate(self.training, self.step, self.steps))
-            for extension in self.extensions:
-                extension.after_step(self.step, self.steps)
-            self.step += 1
+            loss = self._train(batch)
             self.losses.append(loss)
-            self.speed = (self.step - first) * self.batches.size / (time.monotonic() - began)
-            self._tell(loss)
+            self.step += 1
+            self.progress.count(len(batch))
+            left = (self.steps - self.step) * self.batches.size
+            self.progress.tell(self.step, left, lambda loss=loss: self._numbers(loss))  # type: ignore[misc]
             if self._finish_step():
                 return
+
+    def _train(self, batch: Batch) -> float:
+        """One step. The loss. Errors: Diverged."""
+        for extension in self.extensions:
+            extension.before_step(self.step, self.steps)
+        loss = self._gradients(batch)
+        if not math.isfinite(loss):
+            raise Diverged
+        self.state.update(rate(self.training, self.step, self.steps))
+        for extension in self.extensions:
+            extension.after_step(self.step, self.steps)
+        return loss
+
+    def _normalisation(self) -> None:
+        policy = self.training.batchnorm
+        few = self.part < _STATISTICS_FROM
+        self.engine.frozen_statistics = policy == "frozen" or (policy == "auto" and few)
 
     def _gradients(self, batch: Batch) -> float:
         while True:
@@ -212,8 +180,7 @@ class _Run:
         self.state.zero()
         total = 0.0
         for part in batch.parts(self.part):
-            share = len(part) / len(batch)
-            loss = self.objective(self.engine(part.inputs), part) * share
+            loss = self.objective(self.engine(part.inputs), part) * (len(part) / len(batch))
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
@@ -223,50 +190,43 @@ class _Run:
         if not isinstance(error, MemoryError) and not any(sign in str(error) for sign in _OUT_OF_MEMORY):
             raise error
         self.state.zero()
-        if self.part == 1 or self.fixed:
+        if self.part == 1 or self.batches.fixed:
             raise CompressionError(
                 "E_SANDBOX_OOM", "one sample asks for more memory than a job may use", ErrorKind.RESOURCE
             ) from error
-        self.part = max(1, self.part // 2)
+        self.part = (self.part + 1) // 2
+        self._normalisation()
         message = f"out of memory: {self.part} samples at once from here on, gradients accumulated"
-        self.context.report(self._fraction(), message, {"step": self.step, "samples_at_once": self.part})
+        self.progress.say(self.step, message, {"samples_at_once": self.part})
 
     def _finish_step(self) -> bool:
-        """After an epoch: the held-out samples, and whether that was enough. Writes a checkpoint when due."""
+        """After an epoch: the held-out samples, and whether that was enough. Writes a checkpoint when due.
+        Errors: Diverged.
+        """
         ended = self.step % self.batches.per_epoch == 0 or self.step == self.steps
+        age = time.monotonic() - self.written
+        due = age >= CHECKPOINT_SECONDS or (ended and age >= EPOCH_SECONDS)
+        if ended or due:
+            self.state.check()
         if ended:
             self._epoch()
-        age = time.monotonic() - self.written
-        if age >= CHECKPOINT_SECONDS or (ended and age >= EPOCH_SECONDS):
+        if due:
             self._write()
+        if ended or due:
+            self.progress.start()
         return self._stopped()
 
     def _epoch(self) -> None:
         record = {"epoch": round(self.step / self.batches.per_epoch, 4), "loss": float(np.mean(self.losses))}
         self.losses = []
-        if len(self.held):
-            record |= self._validate()
-            if self.best is None or record["validation_loss"] < self.best[0]:
-                self.best = record["validation_loss"], len(self.history)
-                if self.training.patience is not None:
-                    self.state.keep_best()
+        with self.state.final_values():
+            record |= self.validation.measure(self.engine, self.part)
+        loss = record.get("validation_loss")
+        if loss is not None and (self.best is None or loss < self.best[0]):
+            self.best = loss, len(self.history)
+            if self.training.patience is not None:
+                self.state.keep_best()
         self.history.append(record)
-
-    def _validate(self) -> dict[str, float]:
-        with self.state.final_values(), torch.no_grad():
-            self.engine.eval()
-            total, measured = 0.0, list[tuple[str, float, int]]()
-            for start in range(0, len(self.held), self.part):
-                batch = self.batches.of(self.held[start : start + self.part])
-                outputs = self.engine(batch.inputs)
-                total += float(self.objective(outputs, batch)) * len(batch)
-                found = self.objective.scores(outputs, batch)
-                measured += [found] if found is not None else []
-            self.engine.train()
-        record = {"validation_loss": total / len(self.held)}
-        if measured:
-            record[measured[0][0]] = sum(value * n for _, value, n in measured) / sum(n for *_, n in measured)
-        return record
 
     def _stopped(self) -> bool:
         patience = self.training.patience
@@ -275,22 +235,13 @@ class _Run:
     def _retry(self) -> None:
         """From the last good checkpoint, once, at a tenth of the learning rate."""
         if self.retried:
-            lower = self.training.peak_rate / 100
-            raise CompressionError(
-                "E_DIVERGED",
-                f"the loss became NaN or infinite at step {self.step + 1}, also at a tenth of the rate",
-                suggestions=[
-                    Suggestion(
-                        f"Train with a learning rate of {lower:g}", {"training": {"learning_rate": lower}}
-                    )
-                ],
-            )
+            raise _diverged(self.step, self.training.peak_rate / 100)
         good = Checkpoint.open(self.path)
         assert good is not None  # noqa: S101  written at the beginning
         self._restore(good)
         self.retried, self.state.factor = True, 0.1
         message = f"the loss became NaN: back to step {self.step}, at a tenth of the learning rate"
-        self.context.report(self._fraction(), message, {"step": self.step})
+        self.progress.say(self.step, message, {})
         self._write()
 
     def _write(self) -> None:
@@ -314,28 +265,13 @@ class _Run:
         self.best = tuple(progress["best"]) if progress["best"] else None
         self.state.restore(progress, checkpoint.tensors)
 
-    def _fraction(self) -> float:
-        start, length = self.stage.span
-        return start + length * self.step / max(1, self.steps)
-
-    def _tell(self, loss: float) -> None:
-        now = time.monotonic()
-        if now - self.told < _REPORT_SECONDS:
-            return
-        self.told = now
-        left = (self.steps - self.step) * self.batches.size / self.speed
-        numbers = {
-            "step": self.step,
-            "steps": self.steps,
+    def _numbers(self, loss: float) -> dict[str, float]:
+        return {
+            **(self.history[-1] if self.history else {}),
             "epoch": self.step / self.batches.per_epoch,
             "loss": loss,
-            "samples_per_second": self.speed,
-            "eta_seconds": left,
             "learning_rate": rate(self.training, self.step, self.steps) * self.state.factor,
         }
-        for record in self.history[-1:]:
-            numbers |= {name: value for name, value in record.items() if name not in numbers}
-        self.context.report(self._fraction(), f"{self.stage.name}: step {self.step} of {self.steps}", numbers)
 
     def _details(self) -> dict[str, Any]:
         precision = self.state.precision
@@ -347,13 +283,18 @@ class _Run:
             "precision": "bfloat16" if precision.autocast is not None else "float32",
             "channels_last": precision.channels_last,
             "samples_at_once": self.part,
+            "samples_per_second": round(self.progress.samples_per_second, 1),
             "learning_rate": self.training.peak_rate * self.state.factor,
+            "stopped_early": self.step < self.steps,
             "restarted_at_a_tenth_of_the_rate": self.retried,
         }
 
 
-def held_out(split: Split, training: Training, seed: int) -> tuple[Indices, Indices]:
-    """Samples for validation and those trained on, both ascending; drawn by the seed."""
-    count = min(training.validation, split.n // 10)
-    order = np.random.default_rng((seed, 3)).permutation(split.n)
-    return np.sort(order[:count]), np.sort(order[count:])
+def _diverged(step: int, lower: float) -> CompressionError:
+    return CompressionError(
+        "E_DIVERGED",
+        f"the loss became NaN or infinite at step {step + 1}, also at a tenth of the rate",
+        suggestions=[
+            Suggestion(f"Train with a learning rate of {lower:g}", {"training": {"learning_rate": lower}})
+        ],
+    )

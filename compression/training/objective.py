@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -15,13 +16,13 @@ from compression.measure.fidelity import is_decision
 from compression.model import Model
 from compression.technique import Context
 from compression.training import losses
-from compression.training.batches import Batch
+from compression.training.batches import Batch, sample_axis
+from compression.training.form import Form, form_of, last_operator
 from compression.training.options import Training
 from compression.training.teacher import Teacher
 
-_SEEN = 64
-"""Samples on which it is told what the outputs are."""
-Axis = int
+_SEEN = 61
+"""Samples on which it is told what the outputs are; a number that is no other size of an output."""
 
 
 @dataclass
@@ -33,10 +34,11 @@ class Objective:
     decision: str
     labels: losses.ByLabels | None
     teacher: Teacher | None
-    classes: Mapping[str, tuple[Axis, losses.Form]]
-    """Outputs that are scores of classes."""
+    soft: Mapping[str, losses.Loss]
+    """Between outputs and the teacher's."""
+    axis: int | None
+    """Of the classes of the decision."""
     alpha: float
-    temperature: float
     unbatched: bool = False
     """The model takes one sample a run, without an axis for it."""
 
@@ -46,69 +48,57 @@ class Objective:
     ) -> Self:
         """The teacher is the one given, else the job's original, else the model as it is now.
 
-        Errors: CompressionError `labels_missing`, `labels_unfit`, E_MODEL_RUN.
+        Errors: CompressionError `labels_missing`, `labels_unfit`, `nothing_to_train`, E_MODEL_RUN.
         """
         teaching = teacher or context.original or model
-        first = _first(teaching, split)
-        decision, found = _task(first, split, training)
+        seen = _Seen(model, teaching, split)
+        decision, found = _task(seen, split, training)
         if training.loss == "labels" and found is None:
             raise _no_labels(split)
         guide = None if training.loss == "labels" else Teacher(teaching, split, context.threads)
         if guide is not None and not training.augmentation.active and training.epochs > 1:
             guide.remember(context.scratch, context.report)
+        axes = seen.axes(decision, found)
         return cls(
             decision,
             None if training.loss == "distillation" else found,
             guide,
-            _classes(first, decision, split),
+            {name: seen.soft(name, axes.get(name), training.temperature) for name in seen.outputs},
+            axes.get(decision),
             training.alpha,
-            training.temperature,
-            any(
-                fit.layout(spec, split.feeds(model.inputs)[spec.name].shape) == "single"
-                for spec in model.inputs
-            ),
+            seen.unbatched,
         )
 
     def __call__(self, outputs: Mapping[str, Tensor], batch: Batch) -> Tensor:
         hard = None
         if self.labels is not None and batch.labels is not None:
-            output = outputs[self.decision]
-            hard = self.labels.loss(output[None] if self.unbatched else output, batch.labels)
+            hard = self.labels.loss(self._decided(outputs), batch.labels)
         if batch.teacher is None:
             assert hard is not None  # noqa: S101  `of` made sure of one of them
             return hard
-        soft = self._soft(outputs, batch.teacher)
+        parts = [self.soft[name](outputs[name], target) for name, target in batch.teacher.items()]
+        soft: Tensor = sum(parts) / len(parts)  # type: ignore[assignment]
         return soft if hard is None else (1 - self.alpha) * hard + self.alpha * soft
 
-    def _soft(self, outputs: Mapping[str, Tensor], teacher: Mapping[str, Tensor]) -> Tensor:
-        """Over all floating-point outputs, each weighted alike."""
-        parts = []
-        for name, target in teacher.items():
-            if name in self.classes:
-                axis, form = self.classes[name]
-                parts.append(losses.softened(outputs[name], target, axis, form, self.temperature))
-            else:
-                parts.append(losses.imitated(outputs[name], target))
-        total: Tensor = sum(parts) / len(parts)  # type: ignore[assignment]
-        return total
+    def _decided(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        output = outputs[self.decision]
+        return output[None] if self.unbatched else output
 
-    def scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> tuple[str, float, int] | None:
-        """Name, value and number of samples of the metric on a batch: the task's, else agreement."""
-        output = outputs[self.decision].detach().numpy()
+    def scores(self, outputs: Mapping[str, Tensor], batch: Batch) -> tuple[str, float] | None:
+        """Name and value of the metric on a batch: the task's, else agreement with the teacher."""
+        output = self._decided(outputs).detach().numpy()
         if self.labels is not None and batch.labels is not None:
-            found = metric.choose(
-                {self.decision: output[None] if self.unbatched else output}, batch.labels.numpy()
-            )
+            labels = batch.labels.numpy()
+            found = metric.choose({self.decision: output}, labels)
             if found is None:
                 return None
-            found[1].add(output, batch.labels.numpy())
+            found[1].add(output, labels)
             measured = found[1].metric()
-            return measured.name, measured.value, len(batch)
-        if batch.teacher is None or self.decision not in self.classes:
+            return measured.name, measured.value
+        if batch.teacher is None or self.axis is None:
             return None
-        axis = self.classes[self.decision][0]
-        agreed = output.argmax(axis) == batch.teacher[self.decision].numpy().argmax(axis)
-        return "agreement", float(np.mean(agreed)), len(batch)
+        agreed = output.argmax(self.axis) == self._decided(batch.teacher).numpy().argmax(self.axis)
+        return "agreement", float(np.mean(agreed))
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -118,62 +108,92 @@ class Objective:
         return {"objective": " and ".join(kinds), "output": self.decision}
 
 
-def _first(model: Model, split: Split) -> dict[str, Array]:
-    some = Split(
-        {name: array[:_SEEN] for name, array in split.arrays.items()},
-        None if split.labels is None else split.labels[:_SEEN],
-    )
-    parts = list(runtime.run_split(runtime.session(model.proto), some, model.inputs, size=_SEEN))
-    if len(parts) == 1 or any(value.ndim == 0 for value in parts[0].values()):
-        return parts[0]
-    same = all(
-        {n: v.shape[1:] for n, v in part.items()} == {n: v.shape[1:] for n, v in parts[0].items()}
-        for part in parts
-    )
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if same else parts[0]
+class _Seen:
+    """What the model and its teacher give for the first samples, each with a first axis for them where it has
+    one at all.
+    """
+
+    def __init__(self, model: Model, teacher: Model, split: Split) -> None:
+        self.models = model, teacher
+        feeds = split.feeds(model.inputs)
+        self.unbatched = any(fit.layout(spec, feeds[spec.name].shape) == "single" for spec in model.inputs)
+        fixed = split.batch_size(model.inputs, 0)
+        self.count = min(split.n, fixed if fixed > 1 else _SEEN)
+        some = Split({name: array[: self.count] for name, array in split.arrays.items()}, None)
+        self.taught, _ = self._run(teacher, some)
+        self.outputs, self.count = self._run(model, some)
+
+    def _run(self, model: Model, some: Split) -> tuple[dict[str, Array], int]:
+        """Its floating-point outputs, and of how many samples: of one, where their shapes differ."""
+        parts = list(runtime.run_split(runtime.session(model.proto), some, model.inputs, size=_SEEN))
+        floats = [name for name, value in parts[0].items() if value.dtype.kind == "f"]
+        count = self.count
+        if any(part[name].shape != parts[0][name].shape for part in parts for name in floats):
+            parts, count = parts[:1], 1
+        return {name: self._joined([part[name] for part in parts]) for name in floats}, count
+
+    def _joined(self, parts: list[Array]) -> Array:
+        """Of one run of all samples, or of runs of one sample each."""
+        if self.unbatched:
+            return np.stack(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, sample_axis(parts[0].shape, 1))
+
+    def axes(self, decision: str, found: losses.ByLabels | None) -> dict[str, int]:
+        """Outputs that are scores of classes, and along which axis: as the labels have it, else by shape."""
+        axes = {name: value.ndim - 1 for name, value in self.outputs.items() if self._decides(name, value)}
+        if found is not None:
+            axes.pop(decision, None)
+            axes |= {decision: found.axis} if found.axis is not None else {}
+        return axes
+
+    def _decides(self, name: str, output: Array) -> bool:
+        """Whether, for all one can see, an output is scores of classes: raw numbers for each position may be
+        coordinates as well.
+        """
+        if not is_decision(output):
+            return False
+        form = self._form(1, name, output.ndim - 1)
+        return form in {Form.PROBABILITIES, Form.LOG_PROBABILITIES} or (
+            form is Form.LOGITS and output.ndim == 2
+        )
+
+    def _form(self, which: int, name: str, axis: int) -> Form:
+        output = (self.outputs, self.taught)[which][name]
+        return form_of(output, axis, last_operator(self.models[which].proto.graph, name))
+
+    def soft(self, name: str, axis: int | None, temperature: float) -> losses.Loss:
+        if axis is None:
+            return losses.imitation
+        forms = self._form(0, name, axis), self._form(1, name, axis)
+        return losses.Softened(axis - int(self.unbatched), *forms, temperature)
+
+    def by_labels(self, name: str, labels: Array, smoothing: float) -> losses.ByLabels | None:
+        form = partial(self._form, 0, name)
+        return losses.by_labels(self.outputs[name], self.count, labels, form, smoothing)
 
 
-def _task(first: Mapping[str, Array], split: Split, training: Training) -> tuple[str, losses.ByLabels | None]:
-    floats = [name for name, value in first.items() if value.dtype.kind == "f"]
-    if not floats:
+def _task(seen: _Seen, split: Split, training: Training) -> tuple[str, losses.ByLabels | None]:
+    """The output that labels are about, and how."""
+    if not seen.outputs:
         raise CompressionError(
-            "labels_unfit", "no output of the model is of floating-point type: nothing to train on"
+            "nothing_to_train", "no output of the model is of floating-point type: nothing to train on"
         )
     if split.labels is not None:
-        for name in floats:
-            labels = np.asarray(split.labels[: len(first[name])])
-            found = losses.by_labels(first[name], labels, training.label_smoothing)
+        for name in seen.outputs:
+            found = seen.by_labels(name, split.labels, training.label_smoothing)
             if found is not None:
                 return name, found
-    return floats[0], None
-
-
-def _classes(first: Mapping[str, Array], decision: str, split: Split) -> dict[str, tuple[Axis, losses.Form]]:
-    found: dict[str, tuple[Axis, losses.Form]] = {}
-    for name, value in first.items():
-        axis = None
-        if name == decision and split.labels is not None and split.labels.dtype.kind in "iu":
-            axis = metric.class_axis(value.shape, (len(value), *split.labels.shape[1:]))
-        if axis is None and is_decision(value):
-            axis = value.ndim - 1
-        form = losses.form_of(value, axis) if axis is not None else losses.Form.INDEPENDENT
-        if axis is not None and form is not losses.Form.INDEPENDENT:
-            found[name] = axis, form
-    return found
+    return next(iter(seen.outputs)), None
 
 
 def _no_labels(split: Split) -> CompressionError:
-    code = "labels_missing" if split.labels is None else "labels_unfit"
-    why = (
-        "the training samples have no labels"
-        if split.labels is None
-        else "the labels fit no output of the model"
-    )
+    missing = split.labels is None
+    why = "the training samples have no labels" if missing else "the labels fit no output of the model"
     way = Suggestion(
         "Learn from the original model's outputs instead", {"training": {"loss": "distillation"}}
     )
     return CompressionError(
-        code,
+        "labels_missing" if missing else "labels_unfit",
         f"{why}, and the loss is to be by labels",
         errors=[FieldError("/training/loss", why)],
         suggestions=[way],

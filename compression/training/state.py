@@ -2,18 +2,20 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from compression.engine import Engine, Precision, use_precision
 from compression.engine.roles import Role
+from compression.training.extension import Extension
 from compression.training.inputs import input_weights
 from compression.training.options import Training
 
-if TYPE_CHECKING:
-    from compression.training.loop import Extension
+
+class Diverged(Exception):
+    """A loss, a gradient or a weight is no number any more."""
 
 
 class State:
@@ -27,20 +29,37 @@ class State:
         self,
         engine: Engine,
         training: Training,
-        extensions: "Sequence[Extension]",
+        extensions: Sequence[Extension],
         magnitudes: Mapping[str, float],
     ) -> None:
         self.engine, self.training, self.extensions = engine, training, extensions
         self.parameters = dict(engine.parameters_by_role())
         large = input_weights(engine.model.proto.graph, magnitudes)
-        self.scales = {name: large.get(name, 1.0) for name in self.parameters}
-        self.optimizer = _optimizer(self.parameters, training)
+        self.scales = {name: large[name] for name in self.parameters if name in large}
+        self.optimizer = _optimizer(self._groups(), training)
+        self.names = [name for group in self.optimizer.param_groups for name in group["names"]]
+        """In the optimizer's order."""
         self.precision = Precision()
         self.factor = 1.0
         """What the learning rate is multiplied by."""
         self.average: dict[str, Tensor] | None = None
         self.best: dict[str, Tensor] | None = None
         self.updates = 0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Parameters that are treated alike: only matrices and kernels decay."""
+        members: dict[tuple[float, bool], list[str]] = {}
+        for name, value in self.parameters.items():
+            members.setdefault((self.scales.get(name, 1.0), value.dim() > 1), []).append(name)
+        return [
+            {
+                "params": [self.parameters[name] for name in names],
+                "names": names,
+                "scale": scale,
+                "weight_decay": self.training.weight_decay * decays,
+            }
+            for (scale, decays), names in members.items()
+        ]
 
     def moving(self) -> dict[str, Tensor]:
         """All that training changes: parameters and statistics."""
@@ -55,19 +74,31 @@ class State:
         self.optimizer.zero_grad(set_to_none=True)
 
     def update(self, rate: float) -> None:
-        """One step of the optimizer with the gradients there are, and of the average."""
-        trained = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
-        for name, parameter in self.parameters.items():
-            if parameter.grad is not None and self.scales[name] != 1:
-                parameter.grad.div_(self.scales[name])
-        if self.training.gradient_clip is not None:
-            torch.nn.utils.clip_grad_norm_(trained, self.training.gradient_clip)
+        """One step of the optimizer with the gradients there are, and of the average. Errors: Diverged."""
+        for name, scale in self.scales.items():
+            gradient = self.parameters[name].grad
+            if gradient is not None:
+                gradient.div_(scale)
+        self._clip()
         for group in self.optimizer.param_groups:
-            group["lr"] = rate * self.factor / self.scales[group["name"]]
+            group["lr"] = rate * self.factor / group["scale"]
         self.optimizer.step()
         self.updates += 1
         if self.training.average is not None:
             self._average(self.training.average)
+
+    def _clip(self) -> None:
+        trained = [parameter for parameter in self.parameters.values() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in trained if p.grad is not None], foreach=True)
+        if not bool(norm.isfinite()):
+            raise Diverged
+        if self.training.gradient_clip is not None:
+            nn.utils.clip_grads_with_norm_(trained, self.training.gradient_clip, norm, foreach=True)
+
+    def check(self) -> None:
+        """Errors: Diverged."""
+        if not all(bool(value.isfinite().all()) for value in self.moving().values()):
+            raise Diverged
 
     def _average(self, decay: float) -> None:
         moving = {name: value for name, value in self.moving().items() if value.is_floating_point()}
@@ -114,10 +145,9 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         found = {f"value/{name}": value for name, value in self.moving().items()}
-        names = list(self.parameters)
         for index, slots in self.optimizer.state_dict()["state"].items():
             found |= {
-                f"optimizer/{slot}/{names[index]}": value
+                f"optimizer/{slot}/{self.names[index]}": value
                 for slot, value in slots.items()
                 if value is not None
             }
@@ -141,7 +171,7 @@ class State:
 
     def _restore_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
-        positions = {name: index for index, name in enumerate(self.parameters)}
+        positions = {name: index for index, name in enumerate(self.names)}
         for key, value in tensors.items():
             slot, name = key.split("/", 1)
             state.setdefault(positions[name], {})[slot] = value
@@ -155,12 +185,7 @@ def _of(kind: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _optimizer(parameters: Mapping[str, torch.nn.Parameter], training: Training) -> torch.optim.Optimizer:
-    """A group for each parameter; only matrices and kernels decay."""
-    groups = [
-        {"params": [value], "name": name, "weight_decay": training.weight_decay if value.dim() > 1 else 0.0}
-        for name, value in parameters.items()
-    ]
+def _optimizer(groups: list[dict[str, Any]], training: Training) -> torch.optim.Optimizer:
     if training.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=training.peak_rate, foreach=True)
     nesterov = training.momentum > 0

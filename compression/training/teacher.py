@@ -13,7 +13,7 @@ from compression import runtime
 from compression.dataset import Array, Split
 from compression.model import Model
 from compression.technique import Report
-from compression.training.batches import Indices
+from compression.training.batches import Indices, sample_axis
 
 _BATCH = 128
 _LARGEST = 2 << 30
@@ -32,6 +32,7 @@ class Teacher:
         self._session = runtime.session(model.proto, threads=threads)
         self._size = split.batch_size(model.inputs, _BATCH)
         self._kept: dict[str, Array] | None = None
+        self._axes: dict[str, int] = {}
 
     def remember(self, scratch: Path, report: Report) -> None:
         """Does nothing where outputs are too large, or their shapes differ from batch to batch.
@@ -41,18 +42,22 @@ class Teacher:
         folder, done = Path(mkdtemp(prefix="teacher", dir=scratch)), 0
         kept: dict[str, Array] = {}
         for outputs in runtime.run_split(self._session, self._split, self._model.inputs, size=_BATCH):
-            rows = min(self._size, self._split.n - done)
-            floats = _floats(outputs)
-            kept = kept or self._files(folder, floats)
-            if not kept or any(
-                value.shape != (rows, *kept[name].shape[1:]) for name, value in floats.items()
-            ):
+            count = min(self._size, self._split.n - done)
+            rows = self._rows(outputs, count)
+            kept = kept or self._files(folder, rows)
+            if not kept or any(value.shape != (count, *kept[name].shape[1:]) for name, value in rows.items()):
                 return
-            for name, value in floats.items():
-                kept[name][done : done + rows] = value
-            done += rows
+            for name, value in rows.items():
+                kept[name][done : done + count] = value
+            done += count
             report(0.0, "running the original on the training samples", {"samples": done})
         self._kept = kept
+
+    def _rows(self, outputs: Mapping[str, Array], count: int) -> dict[str, Array]:
+        """Floating-point outputs, samples first."""
+        floats = _floats(outputs)
+        self._axes = self._axes or {name: sample_axis(value.shape, count) for name, value in floats.items()}
+        return {name: np.moveaxis(value, self._axes[name], 0) for name, value in floats.items() if value.ndim}
 
     def _files(self, folder: Path, outputs: Mapping[str, Array]) -> dict[str, Array]:
         shapes = {name: (self._split.n, *value.shape[1:]) for name, value in outputs.items()}
@@ -65,25 +70,24 @@ class Teacher:
 
     def __call__(self, indices: Indices, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if self._kept is not None:
-            return {name: torch.from_numpy(np.array(value[indices])) for name, value in self._kept.items()}
+            return {
+                name: torch.from_numpy(np.moveaxis(np.array(value[indices]), 0, self._axes[name]))
+                for name, value in self._kept.items()
+            }
         count = len(indices)
-        parts = [self._run(inputs, start, count) for start in range(0, count, self._size)]
-        return (
-            {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            if len(parts) > 1
-            else parts[0]
-        )
-
-    def _run(self, inputs: Mapping[str, Tensor], start: int, count: int) -> dict[str, Tensor]:
-        whole = self._size >= count
-        feeds = {
-            name: (value if whole else value[start : start + self._size]).numpy()
-            for name, value in inputs.items()
-        }
+        if self._size >= count:
+            return self._run(inputs)
+        cuts = [slice(start, start + self._size) for start in range(0, count, self._size)]
+        parts = [self._run({name: value[cut] for name, value in inputs.items()}) for cut in cuts]
         return {
-            name: torch.from_numpy(value)
-            for name, value in _floats(runtime.run(self._session, feeds)).items()
+            name: torch.cat([part[name] for part in parts], sample_axis(value.shape, self._size))
+            for name, value in parts[0].items()
         }
+
+    def _run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        feeds = {name: value.numpy() for name, value in inputs.items()}
+        outputs = _floats(runtime.run(self._session, feeds))
+        return {name: torch.from_numpy(value) for name, value in outputs.items()}
 
 
 def _floats(outputs: Mapping[str, Array]) -> dict[str, Array]:

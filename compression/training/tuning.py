@@ -11,9 +11,11 @@ from compression.errors import CompressionError
 from compression.model import Model
 from compression.technique import Context
 from compression.training.batches import Batches
-from compression.training.loop import Extension, Stage, fit, held_out
+from compression.training.extension import Extension, Stage
+from compression.training.loop import fit
 from compression.training.objective import Objective
 from compression.training.options import Training
+from compression.training.validation import held_out
 
 _STATISTICS = 1024
 """Samples that the statistics of a BatchNormalization put back are taken from."""
@@ -39,13 +41,15 @@ def fine_tune(  # noqa: PLR0913  a call says what it differs in
     *,
     extensions: Callable[[Engine], Sequence[Extension]] = lambda _engine: (),
     teacher: Model | None = None,
+    objective: Callable[..., Objective] = Objective.of,
     stage: Stage = Stage(),  # noqa: B008  immutable
     renormalise: bool = False,
 ) -> tuple[Model, Mapping[str, Any]]:
     """The trained model, and what there is to say of it.
 
     `renormalise`: the network was cut, so that its convolutions recover with BatchNormalization only; it is
-    put back where it was folded away, trained and folded again.
+    put back where it was folded away, trained and folded again. `objective` makes what is minimised, from
+    what `Objective.of` is given.
 
     Errors: CompressionError `engine_unsupported`, `labels_missing`, E_DIVERGED, …
     """
@@ -55,10 +59,10 @@ def fine_tune(  # noqa: PLR0913  a call says what it differs in
     if policy == "auto":
         policy = "train" if renormalise and _many(ready, training, split) else "frozen"
     training = training.model_copy(update={"batchnorm": policy})
-    objective = Objective.of(ready, split, training, context, teacher or context.original or model)
+    goal = objective(ready, split, training, context, teacher or context.original or model)
     inserted = insert_batchnorm(ready, statistics(ready, context)) if policy == "train" else ready
     engine = Engine.from_model(inserted)
-    fitted = fit(engine, objective, split, training, context, extensions=extensions(engine), stage=stage)
+    fitted = fit(engine, goal, split, training, context, extensions=extensions(engine), stage=stage)
     trained = engine.write_back()
     return fold_batchnorm(trained) if inserted is not ready else trained, fitted.details
 

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compression import runtime
 from compression.dataset import Dataset
 from compression.errors import CompressionError
+from compression.graph import packing, weights
 from compression.inspection import Trait
 from compression.model import Model
 from compression.technique import Applied, Context
@@ -149,18 +150,60 @@ def test_every_switch(parameters: dict[str, bool], bench: Bench) -> None:
     assert bench.sqnr(residual(), bench.apply(residual(), **parameters)) > 18
 
 
+def integers(made: Applied) -> dict[str, np.ndarray]:
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in weights.weights(made.model.proto.graph)
+        if tensor.data_type == TensorProto.INT8
+    }
+
+
 @pytest.mark.parametrize("bits", [2, 4, 6])
 def test_fewer_weight_bits_are_fewer_levels(bits: int, bench: Bench) -> None:
     made = bench.apply(residual(), weight_bits=bits)
-    integers = [
-        numpy_helper.to_array(t)
-        for t in made.model.proto.graph.initializer
-        if t.data_type == TensorProto.INT8
-    ]
-    for weight in integers:
-        if weight.size > 64:
-            assert np.abs(weight.astype(int)).max() <= 2 ** (bits - 1) - 1
+    found = integers(made).values()
+    assert len(found) == 4
+    for weight in found:
+        assert np.abs(weight.astype(int)).max() <= 2 ** (bits - 1) - 1
     assert f"{bits}" in made.details["stored_as"]
+
+
+@pytest.mark.parametrize("exclude", [(), ("pointwise.conv",)], ids=["integers", "floats"])
+@pytest.mark.parametrize("bits", [2, 3, 4])
+def test_packed_weights_take_their_bits_and_change_nothing(
+    bits: int, exclude: tuple[str, ...], bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = {"weight_bits": bits, "exclude": exclude}
+    packed = bench.apply(residual(), **parameters)
+    monkeypatch.setattr("compression.graph.packing.pack", lambda *_: None)
+    plain = bench.apply(residual(), **parameters)
+    onnx.checker.check_model(packed.model.proto, full_check=True)
+    for optimise in (True, False):
+        assert bench.sqnr(residual(), packed, optimise=optimise) == bench.sqnr(
+            residual(), plain, optimise=optimise
+        )
+    assert kernels(packed, tmp_path) == kernels(plain, tmp_path)
+    assert packed.model.inspect().params == plain.model.inspect().params
+    assert packed.model.inspect().traits == plain.model.inspect().traits
+    first, second = integers(packed), integers(plain)
+    assert first.keys() == second.keys()
+    assert all((first[name] == second[name]).all() for name in first)
+    stored = {tensor.name: len(tensor.raw_data) for tensor in packed.model.proto.graph.initializer}
+    assert sum(size for name, size in stored.items() if name.endswith("_packed")) == sum(
+        weight.size * (2 if bits == 2 else 4) // 8
+        for weight in second.values()
+        if weight.size >= packing.FEWEST
+    )
+
+
+def test_unpacking_is_folded_when_a_session_is_made(bench: Bench, tmp_path: Path) -> None:
+    made = bench.apply(residual(), weight_bits=4)
+    assert "Gather" in {node.op_type for node in made.model.proto.graph.node}
+    path = tmp_path / "optimised.onnx"
+    options = runtime.ort.SessionOptions()
+    options.optimized_model_filepath = str(path)
+    runtime.ort.InferenceSession(made.model.serialized, options, providers=["CPUExecutionProvider"])
+    assert not {"Gather", "Cast"} & {node.op_type for node in onnx.load(path).graph.node}
 
 
 @pytest.mark.parametrize("bits", [3, 5])
