@@ -32,23 +32,22 @@ class Student:
     """JSON: how it was made."""
 
 
-def uploaded(chosen: Model, model: Model, context: Context) -> Student:
-    """Another network in the model's place.
+def placed(other: Model, model: Model, context: Context, part: str) -> Model:
+    """Another network under the model's interface, as the student or the teacher.
 
-    Errors: CompressionError `student_misfit` where its inputs or outputs are not the model's.
+    Errors: CompressionError `student_misfit`, `teacher_misfit` where its inputs or outputs are others.
     """
-    renamed = Model(student.stand_in(chosen.proto, model.proto))
+    renamed = Model(student.stand_in(other.proto, model.proto, part))
     (feeds,) = sampled(model, context, 1)
-    shapes = [
-        {name: value.shape for name, value in runtime.run(runtime.session(one.proto), feeds).items()}
-        for one in (model, renamed)
-    ]
-    if shapes[0] != shapes[1]:
-        told = " where the model's are ".join(
-            ", ".join(f"{name!r} {list(shape)}" for name, shape in own.items()) for own in reversed(shapes)
-        )
-        raise CompressionError("student_misfit", f"on one sample the student's outputs are {told}")
-    return Student(renamed)
+    own, wanted = (runtime.run(runtime.session(one.proto), feeds) for one in (renamed, model))
+    for name, value in wanted.items():
+        if own[name].shape != value.shape:
+            raise CompressionError(
+                f"{part}_misfit",
+                f"the {part} cannot take the model's place: of one sample its output {name!r} is "
+                f"{list(own[name].shape)} where the model's is {list(value.shape)}",
+            )
+    return renamed
 
 
 def derived(model: Model, context: Context, width: float, depth: float, *, random: bool) -> Student:
@@ -75,21 +74,32 @@ def taught(
 
     Errors: `unfit_hint`, and those of `fine_tune`.
     """
-    (feeds,) = sampled(teacher, context, 1)
-    maps = hints.Maps(teacher.proto, feeds), hints.Maps(pupil.model.proto, feeds)
-    chosen = hints.matching(*maps) if wanted == "auto" else wanted
-    hints.check(chosen, *maps)
+    if not wanted:
+        trained, details = fine_tune(pupil.model, training, context, teacher=teacher, renormalise=True)
+        return trained, {**costs(trained, teacher), **pupil.details, **details}
+    chosen, small, large = _showing(wanted, pupil.model, teacher, context)
+    objective = partial(_hinted, [hint.weight for hint in chosen])
     trained, details = fine_tune(
-        Model(maps[1].with_outputs([hint.student for hint in chosen])),
-        training,
-        context,
-        teacher=Model(maps[0].with_outputs([hint.teacher for hint in chosen])),
-        objective=partial(_hinted, [hint.weight for hint in chosen]),
-        renormalise=True,
+        small, training, context, teacher=large, objective=objective, renormalise=True
     )
-    small = Model(hints.without_outputs(trained.proto, len(chosen)))
-    told = {"hints": [hint._asdict() for hint in chosen]} if chosen else {}
-    return small, {**costs(small, teacher), **pupil.details, **told, **details}
+    trained = Model(hints.without_outputs(trained.proto, len(chosen)))
+    told = {**pupil.details, "hints": [hint._asdict() for hint in chosen]}
+    return trained, {**costs(trained, teacher), **told, **details}
+
+
+def _showing(
+    wanted: Sequence[hints.Hint] | Literal["auto"], pupil: Model, teacher: Model, context: Context
+) -> tuple[Sequence[hints.Hint], Model, Model]:
+    """Hints, and both networks with their maps as outputs."""
+    (feeds,) = sampled(teacher, context, 1)
+    large, small = hints.Maps(teacher.proto, feeds), hints.Maps(pupil.proto, feeds)
+    chosen = hints.matching(large, small) if wanted == "auto" else wanted
+    hints.check(chosen, large, small)
+    return (
+        chosen,
+        Model(small.with_outputs([hint.student for hint in chosen])),
+        Model(large.with_outputs([hint.teacher for hint in chosen])),
+    )
 
 
 def _hinted(weights: Sequence[float], *given: Any) -> Objective:

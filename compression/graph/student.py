@@ -120,18 +120,19 @@ def _largest(found: channels.Channels, group: channels.Group, units: int) -> lis
     return [int(unit) for unit in np.sort(np.argsort(-scores, kind="stable")[:units])]
 
 
-def stand_in(student: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
-    """The student with the names of inputs and outputs, and all that is declared of them, that the model has.
+def stand_in(other: onnx.ModelProto, model: onnx.ModelProto, part: str = "student") -> onnx.ModelProto:
+    """The other network with the names of inputs and outputs, and all that is declared of them, that the
+    model has. `part` is what it is called in errors.
 
-    Errors: CompressionError `student_misfit` where types or shapes differ.
+    Errors: CompressionError `student_misfit` (or of another part) where types or shapes differ.
     """
-    wanted, own = _declared(model), _declared(student)
+    wanted, own = _declared(model), _declared(other)
     reason = misfit(wanted, own)
     if reason:
-        raise CompressionError("student_misfit", f"the student cannot take the model's place: {reason}")
+        raise CompressionError(f"{part}_misfit", f"the {part} cannot take the model's place: {reason}")
     pairs = [*paired(wanted.inputs, own.inputs), *paired(wanted.outputs, own.outputs)]
     renamed = onnx.ModelProto()
-    renamed.CopyFrom(student)
+    renamed.CopyFrom(other)
     _rename(renamed.graph, {old.name: new.name for new, old in pairs if old.name != new.name})
     interface.restore(renamed, model)
     return renamed

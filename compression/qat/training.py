@@ -55,7 +55,7 @@ def _extensions(
 ) -> Iterator[Extension]:
     found = list(quantizers(engine.model.proto.graph))
     if settings.ranges == "lsq":
-        rounds = sizes(engine, {name: torch.from_numpy(value) for name, value in sample.items()})
+        rounds = sizes(engine, {name: torch.tensor(value) for name, value in sample.items()})
         yield LearntScales(engine, found, rounds, plan.scheme)
     else:
         yield RunningRanges(

@@ -22,9 +22,8 @@ class Masking:
     def __init__(
         self, engine: Engine, layers: Sequence[Layer], rule: Rule, schedule: Schedule, sparsity: float
     ) -> None:
-        values = engine.values()
-        self._weights = {layer.weight: values[layer.weight].detach() for layer in layers}
-        self._layers, self._rule, self._schedule, self._final = layers, rule, schedule, sparsity
+        self._engine, self._layers = engine, layers
+        self._rule, self._schedule, self._final = rule, schedule, sparsity
         self._reached = -1.0
         self._zeros: dict[str, Tensor] = {}
         """Where they are."""
@@ -54,19 +53,28 @@ class Masking:
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        self._zeros = {name: state[key] for name in self._weights if (key := f"zeros/{name}") in state}
+        self._zeros = {
+            layer.weight: state[key] for layer in self._layers if (key := f"zeros/{layer.weight}") in state
+        }
         self._reached = float(state["reached"])
 
     def _choose(self, sparsity: float) -> None:
-        weights = {name: weight.cpu().numpy() for name, weight in self._weights.items()}
-        for name, mask in self._rule.choose(self._layers, weights, sparsity):
-            self._zeros[name] = torch.from_numpy(~mask).to(self._weights[name].device)
+        weights = self._weights()
+        arrays = {name: weight.cpu().numpy() for name, weight in weights.items()}
+        for name, mask in self._rule.choose(self._layers, arrays, sparsity):
+            self._zeros[name] = torch.from_numpy(~mask).to(weights[name].device)
         self._reached = sparsity
         self._apply()
 
     def _apply(self) -> None:
+        weights = self._weights()
         for name, zeros in self._zeros.items():
-            self._weights[name].masked_fill_(zeros, 0)
+            weights[name].masked_fill_(zeros, 0)
+
+    def _weights(self) -> dict[str, Tensor]:
+        """As they are now: a change of the memory format replaces them."""
+        values = self._engine.values()
+        return {layer.weight: values[layer.weight].detach() for layer in self._layers}
 
 
 def _too_long(schedule: Schedule, steps: int) -> CompressionError:

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import numpy_helper
 
 from compression.graph.layers import Layer, Layers
@@ -62,32 +61,27 @@ class Rule:
         return stored
 
 
-def prune(layers: Layers, chosen: Sequence[Layer], rule: Rule, sparsity: float) -> None:
-    """Zeros, in place."""
-    weights = {layer.weight: numpy_helper.to_array(layers.stored[layer.weight]) for layer in chosen}
-    for name, mask in rule.choose(chosen, weights, sparsity):
-        _store(layers.stored[name], np.where(mask, weights[name], weights[name].dtype.type(0)))
-
-
-def tidy(layers: Layers, chosen: Sequence[Layer]) -> dict[str, Any]:
-    """Makes -0.0, which folding leaves, the 0.0 of all other zeros: a download shrinks by a repeated pattern.
-    Returns what there is in zeros, as JSON.
+def prune(layers: Layers, chosen: Sequence[Layer], rule: Rule, sparsity: float) -> int:
+    """Zeros, in place; how many weights were not zero before. Folding may leave a -0.0, which becomes 0.0:
+    what repeats compresses.
     """
-    zeros: dict[str, int] = {}
-    sizes: dict[str, int] = {}
-    for layer in chosen:
-        array = numpy_helper.to_array(layers.stored[layer.weight])
-        if np.signbit(array[array == 0]).any():
-            array = array + array.dtype.type(0)
-            _store(layers.stored[layer.weight], array)
-        zeros[layer.weight], sizes[layer.weight] = array.size - int(np.count_nonzero(array)), array.size
+    weights = {layer.weight: numpy_helper.to_array(layers.stored[layer.weight]) for layer in chosen}
+    lost = 0
+    for name, mask in rule.choose(chosen, weights, sparsity):
+        pruned = np.where(mask, weights[name], weights[name].dtype.type(0))
+        lost += int(np.count_nonzero(weights[name]) - np.count_nonzero(pruned))
+        layers.stored[name].CopyFrom(numpy_helper.from_array(pruned, name))
+    return lost
+
+
+def measured(layers: Layers, chosen: Sequence[Layer]) -> dict[str, Any]:
+    """What there is in zeros, as JSON."""
+    arrays = {layer.weight: numpy_helper.to_array(layers.stored[layer.weight]) for layer in chosen}
+    zeros = {name: array.size - int(np.count_nonzero(array)) for name, array in arrays.items()}
+    size = sum(array.size for array in arrays.values())
     return {
-        "sparsity": sum(zeros.values()) / sum(sizes.values()),
-        "pruned_params": sum(sizes.values()),
-        "layers": {name: round(count / sizes[name], 4) for name, count in zeros.items()},
+        "sparsity": sum(zeros.values()) / size,
+        "pruned_params": size,
+        "layers": {name: round(count / arrays[name].size, 4) for name, count in zeros.items()},
         "left_out": [layer.weight for layer in layers.all if layer not in chosen],
     }
-
-
-def _store(tensor: onnx.TensorProto, array: Array) -> None:
-    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))

@@ -107,7 +107,7 @@ class MagnitudePruning(Technique):
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.graph.layers import Layers
         from compression.model import Model
-        from compression.sparsity.rule import Rule, prune, tidy
+        from compression.sparsity.rule import Rule, measured, prune
 
         rule = Rule(self.pattern, self.scope, self.criterion, context.seed)
         details: Mapping[str, Any] = {}
@@ -116,10 +116,11 @@ class MagnitudePruning(Technique):
         proto = model.copy()
         layers = Layers(proto.graph)
         chosen = self._chosen(layers)
-        if not self.required():
-            prune(layers, chosen, rule, self.final)
-        counts = tidy(layers, chosen)
-        return Applied(Model(proto), {**counts, **details})
+        if prune(layers, chosen, rule, self.final) and self.required():
+            raise CompressionError(
+                "E_INTERNAL", "zeros did not hold through the training", ErrorKind.INTERNAL
+            )
+        return Applied(Model(proto), {**measured(layers, chosen), **details})
 
     def _trained(self, model: "Model", context: Context, rule: "Rule") -> "tuple[Model, Mapping[str, Any]]":
         from compression.graph.layers import Layers
