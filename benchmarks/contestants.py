@@ -24,8 +24,8 @@ from compression.graph.index import Index
 from compression.kernels import rounding
 
 TENSORFLOW = ("tensorflow-cpu==2.21.0", "tf-keras==2.21.0", "tensorflow-model-optimization==0.8.1")
-PRUNING_STEPS = 100
-GRADIENTS_EVERY = 10
+PRUNING_STEPS = 400
+GRADIENTS_EVERY = 40
 
 
 @dataclass(frozen=True)

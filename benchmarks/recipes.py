@@ -107,6 +107,7 @@ def _sparse(subject: str, epochs: Epochs) -> Iterator[Entry]:
     own = {"technique": "magnitude_pruning", "sparsity": 0.8, "schedule": schedule}
     own["training"] = {"epochs": epochs.recovery}
     example = subject == "resnet"
+    own["skip_first_and_last"] = example  # the dense network has no others
     alone = (_at_most("drop", 0.1), _at_least("zstd", 3.6)) if example else ()
     both = (_at_least("zstd", 13),) if example else ()
     peer = {"peer": "torch_l1", "sparsity": 0.8, "epochs": epochs.recovery}
