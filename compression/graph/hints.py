@@ -70,13 +70,13 @@ def without_outputs(model: onnx.ModelProto, count: int) -> onnx.ModelProto:
     plain, graph = onnx.ModelProto(), model.graph
     plain.CopyFrom(model)
     made = set(names(count))
-    axes = {f"{name}_axes" for name in made}
+    parts = {f"{name}_{part}" for name in made for part in ("axes", "wide")}
     plain.graph.ClearField("node")
-    plain.graph.node.extend(node for node in graph.node if node.output[0] not in made)
+    plain.graph.node.extend(node for node in graph.node if node.output[0] not in made | parts)
     plain.graph.ClearField("output")
     plain.graph.output.extend(value for value in graph.output if value.name not in made)
     plain.graph.ClearField("initializer")
-    plain.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name not in axes)
+    plain.graph.initializer.extend(tensor for tensor in graph.initializer if tensor.name not in parts)
     return plain
 
 
@@ -112,8 +112,10 @@ def _channels(shape: Shape) -> int:
 
 
 def _energy(model: onnx.ModelProto, tensor: str, name: str, axis: int) -> None:
-    graph = model.graph
-    node = helper.make_node("ReduceSumSquare", [tensor], [name], name, keepdims=0)
+    """In float32: the squares of half-precision numbers may be too large for them."""
+    graph, wide = model.graph, f"{name}_wide"
+    graph.node.append(helper.make_node("Cast", [tensor], [wide], wide, to=onnx.TensorProto.FLOAT))
+    node = helper.make_node("ReduceSumSquare", [wide], [name], name, keepdims=0)
     if inspection.opset(model) >= 18:
         node.input.append(f"{name}_axes")
         graph.initializer.append(numpy_helper.from_array(np.array([axis]), node.input[1]))

@@ -241,6 +241,16 @@ def test_maps_are_the_energy_of_channels(opset: int) -> None:
     assert hints.without_outputs(opened, 2).SerializeToString() == model.SerializeToString()
 
 
+def test_maps_of_half_precision_do_not_overflow() -> None:
+    b = Net()
+    x = b.op("Mul", b.op("Cast", "x", to=TensorProto.FLOAT16), b.constant("large", np.float16(500)))
+    b.classes(b.op("Cast", x, to=TensorProto.FLOAT), 3)
+    model = b.done()
+    opened = hints.Maps(model, {"x": np.ones((1, 3, 8, 8), np.float32)}).with_outputs([x])
+    values = outputs(opened, {"x": np.ones((2, 3, 8, 8), np.float32)})
+    np.testing.assert_array_equal(values["hint_0"], np.full((2, 8, 8), 750_000, np.float32))
+
+
 def _showing(model: onnx.ModelProto, name: str) -> "runtime.ort.InferenceSession":
     shown = onnx.ModelProto()
     shown.CopyFrom(model)
