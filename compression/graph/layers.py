@@ -113,20 +113,23 @@ class Layers:
 
     def ends(self) -> set[str]:
         """Weights of layers that no other layer precedes, and of those that none follows."""
-        of_node = {node.output[0]: layer.weight for layer in self.all for node in layer.nodes}
-        layered = {
-            node.output[0] for node in self._graph.node if node.output and _within(node) & of_node.keys()
-        }
-        nodes = list(self._graph.node)
-        after = _reached(nodes, layered, walk.reads, lambda node: set(node.output))
-        before = _reached(nodes[::-1], layered, lambda node: set(node.output), walk.reads)
-        return {
-            of_node[node.output[0]]
+        nodes = [node for node in self._graph.node if node.output]
+        makers = {node.output[0] for layer in self.all for node in layer.nodes}
+        layered = {node.output[0] for node in nodes if not makers.isdisjoint(_within(node))}
+        after = _reached(nodes, layered, walk.reads, _makes)
+        before = _reached(nodes[::-1], layered, _makes, walk.reads)
+        ends = {
+            node.output[0]
             for node in nodes
-            if node.output
-            and node.output[0] in of_node
-            and not (walk.reads(node) & after and set(node.output) & before)
+            if after.isdisjoint(walk.reads(node)) or before.isdisjoint(_makes(node))
         }
+        return {
+            layer.weight for layer in self.all if not ends.isdisjoint(node.output[0] for node in layer.nodes)
+        }
+
+
+def _makes(node: onnx.NodeProto) -> set[str]:
+    return {*node.output} - {""}
 
 
 def _within(node: onnx.NodeProto) -> set[str]:
