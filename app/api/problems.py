@@ -168,4 +168,4 @@ def _way_out(error: Mapping[str, Any]) -> Suggestion | None:
         return None
     known = [name.strip(" '") for name in context_["expected_tags"].split(",")]
     near = get_close_matches(str(context_["tag"]), known, 1) or known
-    return Suggestion(f"Known techniques: {', '.join(known)}. Did you mean {near[0]!r}?")
+    return Suggestion(f"Known: {', '.join(known)}. Did you mean {near[0]!r}?")
