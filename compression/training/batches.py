@@ -59,6 +59,11 @@ def sample_axis(shape: Sequence[int], samples: int) -> int:
 Teach = Callable[[Indices, Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
+def number(seed: Sequence[int]) -> int:
+    """By chance, the same for the same seed."""
+    return int(np.random.default_rng(seed).integers(1 << 62))
+
+
 class Batches:
     """The samples of a split that are trained on, in another order each epoch.
 
@@ -111,9 +116,7 @@ class Batches:
             spec.name: torch.from_numpy(_rows(self._arrays[spec.name], spec, indices)) for spec in self.inputs
         }
         if self._augmentation is not None and step is not None:
-            generator = torch.Generator().manual_seed(
-                int(np.random.default_rng((self.seed, step, 1)).integers(1 << 62))
-            )
+            generator = torch.Generator().manual_seed(number((self.seed, step, 1)))
             inputs = {name: augmented(value, self._augmentation, generator) for name, value in inputs.items()}
         labels = None if self.split.labels is None else _labels(self.split.labels[indices])
         return Batch(indices, inputs, labels, None if self._teach is None else self._teach(indices, inputs))

@@ -13,7 +13,7 @@ from compression.dataset import Split
 from compression.engine import Engine, Precision, use_precision
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.technique import Context
-from compression.training.batches import Batch, Batches
+from compression.training.batches import Batch, Batches, number
 from compression.training.checkpoint import Checkpoint
 from compression.training.extension import Extension, Stage
 from compression.training.inputs import magnitudes
@@ -176,7 +176,7 @@ class _Run:
 
     def _passes(self, batch: Batch) -> float:
         """Forward and backward of the batch's parts; their gradients add up to the whole batch's."""
-        torch.manual_seed(int(np.random.default_rng((self.context.seed, self.step, 2)).integers(1 << 62)))
+        torch.default_generator.manual_seed(number((self.context.seed, self.step, 2)))
         self.state.zero()
         total = 0.0
         for part in batch.parts(self.part):

@@ -106,7 +106,8 @@ class State:
             self.average = {name: value.clone() for name, value in moving.items()}
             return
         share = 1 - min(decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(list(self.average.values()), list(moving.values()), share)
+        averages = [self.average[name] for name in moving]
+        torch._foreach_lerp_(averages, list(moving.values()), share)
 
     def keep_best(self) -> None:
         source = self.average if self.average is not None else self.moving()
