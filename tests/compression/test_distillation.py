@@ -274,6 +274,19 @@ def test_random_and_inherited_weights(tmp_path: Path, pack: Pack) -> None:
     assert made["random"].details["macs"] == made["random"].model.inspect().macs
 
 
+def test_a_quantized_model_teaches(tmp_path: Path, pack: Pack) -> None:
+    """Its hidden tensors too; what comes of it is in floating point."""
+    original, data = Model(convolutional()), pack(images(96))
+    quantize = REGISTRY["static_quantization"].model_validate({"technique": "static_quantization"})
+    quantized, _ = quantize.apply(original, context(tmp_path, data))
+    assert Trait.QUANTIZED in quantized.inspect().traits
+    training = {**STEADY, "epochs": 1, "batch_size": 32}
+    technique = step(student="float", hints="auto", training=training)
+    made, details = technique.apply(quantized, context(tmp_path, data, models={"float": original}))
+    assert not made.inspect().traits
+    assert details["hints"]
+
+
 def test_what_is_known_at_submission() -> None:
     model = Model(cnn()).inspect()
     quantized = model.model_copy(update={"traits": frozenset({Trait.QUANTIZED})})
