@@ -11,7 +11,24 @@ from compression.training.options import Training
 if TYPE_CHECKING:
     from compression.model import Model
 
-_DEFAULT = Training(epochs=10, loss="labels", learning_rate=0.05, weight_decay=5e-4)
+
+class TrainingByLabels(Training):
+    """From the start, by the labels alone."""
+
+    epochs: float = Field(default=10, ge=0, le=1000, description="passes over the samples; 0 trains nothing")
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
+        description="at its highest; null: 0.05 for sgd, 0.001 for adamw",
+    )
+    weight_decay: float = Field(default=5e-4, ge=0, le=1, description="of matrices and kernels only")
+    loss: Literal["labels"] = Field(default="labels", description="by the labels alone")
+
+    @property
+    def peak_rate(self) -> float:
+        return self.learning_rate or {"sgd": 0.05, "adamw": 1e-3}[self.optimizer]
 
 
 class Train(Technique):
@@ -34,16 +51,15 @@ class Train(Technique):
     from_scratch: bool = Field(
         default=False, description="start from random weights (He et al. 2015), not from those of the model"
     )
-    training: Training = Field(default=_DEFAULT, description="how the weights are trained")
+    training: TrainingByLabels = Field(default=TrainingByLabels(), description="how the weights are trained")
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.engine import normalise
         from compression.engine.initialization import initialise
         from compression.training.tuning import fine_tune, statistics
 
-        training = self.training.model_copy(update={"loss": "labels"})
         start = model
         if self.from_scratch:
             ready = normalise(model)
             start = initialise(ready, context.seed, next(statistics(ready, context)))
-        return Applied(*fine_tune(start, training, context, renormalise=self.from_scratch))
+        return Applied(*fine_tune(start, self.training, context, renormalise=True))

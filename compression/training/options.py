@@ -71,7 +71,7 @@ class Training(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="auto: the faster one here, measured; weights stay float32"
     )
-    augmentation: Augmentation = Augmentation()
+    augmentation: Augmentation = Field(default=Augmentation(), description="random changes of images")
 
     @property
     def peak_rate(self) -> float:
