@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from tests.compression.networks import Builder, F, cnn, transformer
 
@@ -40,6 +40,19 @@ class Net(Builder):
         return self.model(
             [x], [helper.make_tensor_value_info("y", F, ["batch"] + [None] * (rank - 1))], opset
         )
+
+
+def residual() -> onnx.ModelProto:
+    """Two residual blocks, the second of which adds nothing."""
+    b = Net()
+    x = b.op("Relu", b.conv("x", 3, 16))
+    for _ in range(2):
+        y = b.conv(b.op("Relu", b.conv(x, 16, 24)), 24, 16)
+        x = b.op("Relu", b.op("Add", y, x))
+    for tensor in b.weights[-2:]:
+        tensor.CopyFrom(numpy_helper.from_array(0 * numpy_helper.to_array(tensor), tensor.name))
+    b.classes(x, 16)
+    return b.done()
 
 
 def dense_block() -> onnx.ModelProto:
@@ -228,6 +241,7 @@ def unknown() -> onnx.ModelProto:
 CHANNEL_NETWORKS = {
     "cnn": cnn,
     "transformer": transformer,
+    "residual": residual,
     "dense_block": dense_block,
     "gated": gated,
     "uneven": uneven,

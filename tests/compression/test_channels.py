@@ -22,6 +22,7 @@ def found(model: onnx.ModelProto) -> channels.Channels:
 SIZES = {
     "cnn": {"stem.weight": 32},
     "transformer": {"query.weight": 4, "ffn.weight": 64},
+    "residual": {"conv0.weight": 16, "conv2.weight": 24, "conv7.weight": 24},
     "dense_block": {"conv0.weight": 8, "conv2.weight": 4, "conv5.weight": 4, "conv8.weight": 10},
     "gated": {"conv0.weight": 8, "conv4.weight": 6},
     "uneven": {

@@ -7,6 +7,6 @@ corrected.
 
 from compression.graph.channels.cutting import cut
 from compression.graph.channels.groups import Channels, Group, Member, find
-from compression.graph.channels.kept import Kept, cost, sizes
+from compression.graph.channels.kept import Kept, cost, masks, sizes
 
-__all__ = ["Channels", "Group", "Kept", "Member", "cost", "cut", "find", "sizes"]
+__all__ = ["Channels", "Group", "Kept", "Member", "cost", "cut", "find", "masks", "sizes"]
