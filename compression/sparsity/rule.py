@@ -82,6 +82,6 @@ def measured(layers: Layers, chosen: Sequence[Layer]) -> dict[str, Any]:
     return {
         "sparsity": sum(zeros.values()) / size,
         "pruned_params": size,
-        "layers": {name: round(count / arrays[name].size, 4) for name, count in zeros.items()},
+        "layer_sparsity": {name: round(count / arrays[name].size, 4) for name, count in zeros.items()},
         "left_out": [layer.weight for layer in layers.all if layer not in chosen],
     }

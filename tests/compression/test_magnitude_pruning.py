@@ -82,7 +82,7 @@ def test_one_shot_zeroes_the_smallest_of_each_layer(tmp_path: Path) -> None:
     assert made.details == {
         "sparsity": 0.75,
         "pruned_params": HIDDEN * (SIDE * SIDE + CLASSES),
-        "layers": {"hidden.weight": 0.75, "head.weight": 0.75},
+        "layer_sparsity": {"hidden.weight": 0.75, "head.weight": 0.75},
         "left_out": [],
     }
 
@@ -109,7 +109,7 @@ def test_two_of_four_input_channels_of_a_convolution_stay(tmp_path: Path) -> Non
     made = prune(Model(cnn()), tmp_path, pattern={"kind": "n_m"})
     weight = made.model.initializer("pointwise.weight")
     assert ((weight != 0).reshape(32, 8, 4, 3, 3).sum(2) == 2).all()
-    assert made.details["layers"]["stem.weight"] == 0, "a single input channel has no neighbours"
+    assert made.details["layer_sparsity"]["stem.weight"] == 0, "a single input channel has no neighbours"
     assert (made.model.initializer("depthwise.weight") != 0).all()
 
 
@@ -131,7 +131,7 @@ def test_every_pattern_fits_every_network(make: Any, pattern: str, tmp_path: Pat
 
 def test_first_last_and_excluded_layers_are_left_out(tmp_path: Path) -> None:
     made = prune(Model(transformer()), tmp_path, skip_first_and_last=True, exclude=["ffn.wide_node"])
-    assert list(made.details["layers"]) == ["output.weight"]
+    assert list(made.details["layer_sparsity"]) == ["output.weight"]
     assert set(made.details["left_out"]) == {
         *("query.weight", "key.weight", "value.weight", "ffn.weight", "classes.weight")
     }
