@@ -11,7 +11,10 @@ from compression.dataset import Dataset
 from compression.errors import CompressionError, ErrorKind
 from compression.inspection import ModelInspection
 from compression.model import Model
-from compression.technique import REGISTRY, Context, Report, Technique, quiet
+from compression.technique import REGISTRY, Applied, Context, Report, Technique, quiet
+
+ENGINE = frozenset({"torch", "safetensors"})
+"""What techniques that train run in. An extra: a machine without it does everything else."""
 
 
 class StepResult(BaseModel):
@@ -37,7 +40,7 @@ def apply_step(  # noqa: PLR0913  all that crosses into a sandbox, by name
 ) -> StepResult:
     """Applies a step, given as JSON, to a normalised model file and writes the new one to `into`.
 
-    The other files are those of `Context`. Errors: CompressionError.
+    The other files are those of `Context`. Errors: CompressionError, also `engine_missing`.
     """
     technique = REGISTRY[step["technique"]].model_validate(step)
     source = Model.open(model)
@@ -53,10 +56,21 @@ def apply_step(  # noqa: PLR0913  all that crosses into a sandbox, by name
         resume,
         checkpoint,
     )
-    applied = technique.apply(source, context)
+    applied = _applied(technique, source, context)
     _keeps_interface(source, applied.model)
     applied.model.save(into)
     return StepResult(details=dict(applied.details), inspection=applied.model.inspect())
+
+
+def _applied(technique: Technique, source: Model, context: Context) -> Applied:
+    try:
+        return technique.apply(source, context)
+    except ModuleNotFoundError as error:
+        if error.name not in ENGINE:
+            raise
+        lacking = f"{technique.technique} runs in {error.name}, which this worker lacks"
+        detail = f"{lacking}: install pare-server[worker] there"
+        raise CompressionError("engine_missing", detail, ErrorKind.RESOURCE) from error
 
 
 def _refuse(technique: Technique, source: Model) -> None:

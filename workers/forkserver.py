@@ -18,8 +18,10 @@ import traceback
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import compression
+from compression.step import ENGINE
 from workers import child, seccomp
 from workers.operations import KILL, Request
 
@@ -36,10 +38,10 @@ def main() -> None:
 
 
 def _load() -> None:
-    for name in ("onnxruntime.quantization", "onnxslim", "zstandard", "torch", "safetensors.torch"):
+    for name in ("onnxruntime.quantization", "onnxslim", "zstandard"):
         importlib.import_module(name)
     for name in _modules(compression.__path__, "compression."):
-        importlib.import_module(name)
+        _warm(name)
     gc.collect()
     gc.freeze()  # what is warm stays shared with the children
 
@@ -47,8 +49,18 @@ def _load() -> None:
 def _modules(folder: Iterable[str], prefix: str) -> Iterator[str]:
     for module in pkgutil.iter_modules(folder, prefix):
         yield module.name
-        if module.ispkg:
-            yield from _modules(importlib.import_module(module.name).__path__, f"{module.name}.")
+        if module.ispkg and (package := _warm(module.name)):
+            yield from _modules(package.__path__, f"{module.name}.")
+
+
+def _warm(name: str) -> ModuleType | None:
+    """None: it needs what this worker does not have, and so does the step that will ask for it."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name not in ENGINE:
+            raise
+        return None
 
 
 class Forkserver:

@@ -1,14 +1,15 @@
 """What this worker is: announced at its start and written into the record of every job it runs."""
 
+import contextlib
 import os
 import platform
 import shutil
 import subprocess
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_VERSIONED = ("pare-server", "onnx", "onnxruntime", "onnxslim", "numpy")
+_VERSIONED = ("pare-server", "onnx", "onnxruntime", "onnxslim", "numpy", "torch")
 
 
 def describe() -> dict[str, Any]:
@@ -26,7 +27,12 @@ def usable_cores() -> int:
 
 
 def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONED}}
+    """Without torch's, a worker does not train."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        with contextlib.suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def _cpu() -> str:
