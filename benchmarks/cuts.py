@@ -121,10 +121,8 @@ def main() -> None:
     parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
-    heads = [f"{ratio:.0%}" for ratio in RATIOS]
-    print(
-        f"| {'model':34} | groups | found in | prunable | {' | '.join(f'error {head:>4}' for head in heads)} |"
-    )
+    errors = " | ".join(f"error {ratio:>4.0%}" for ratio in RATIOS)
+    print(f"| {'model':34} | groups | found in | prunable | {errors} |")
     print(f"|{'---|' * (4 + len(RATIOS))}")
     worst = 0.0
     with TemporaryDirectory() as folder:
