@@ -56,7 +56,7 @@ class Objective:
         if training.loss == "labels" and found is None:
             raise _no_labels(split)
         guide = None if training.loss == "labels" else Teacher(teaching, split, context.threads)
-        if guide is not None and not training.augmentation.active and training.epochs > 1:
+        if guide is not None and not training.augmentation.active and training.epochs >= 1:
             guide.remember(context.scratch, context.report)
         axes = seen.axes(decision, found)
         return cls(

@@ -1,6 +1,7 @@
 """Fine-tuning a model: from ONNX to ONNX, with BatchNormalization put back meanwhile where that helps."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -59,7 +60,8 @@ def fine_tune(  # noqa: PLR0913  a call says what it differs in
     if policy == "auto":
         policy = "train" if renormalise and _many(ready, training, split) else "frozen"
     training = training.model_copy(update={"batchnorm": policy})
-    goal = objective(ready, split, training, context, teacher or context.original or model)
+    looking = replace(context, report=lambda _, *told: context.report(stage.span[0], *told))
+    goal = objective(ready, split, training, looking, teacher or context.original or model)
     inserted = insert_batchnorm(ready, statistics(ready, context)) if policy == "train" else ready
     engine = Engine.from_model(inserted)
     fitted = fit(engine, goal, split, training, context, extensions=extensions(engine), stage=stage)

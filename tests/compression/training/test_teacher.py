@@ -64,6 +64,25 @@ def test_no_epoch_runs_it_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert sum(asked) == looked + runs
 
 
+def test_another_training_of_the_step_does_not_run_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = Split({"x": inputs(96, WIDTH)}, None)
+    Teacher(dense(4), split, 1).remember(tmp_path, quiet)
+    with monkeypatch.context() as patch:
+        patch.setattr(runtime, "run", pytest.fail)
+        again = Teacher(dense(4), split, 1)
+        again.remember(tmp_path, quiet)
+        found = again(np.array([3, 5]), {})["y"]
+    assert torch.equal(
+        found,
+        Teacher(dense(4), split, 1)(np.array([3, 5]), {"x": torch.tensor(split.arrays["x"])})["y"][[3, 5]],
+    )
+    other = Teacher(dense(4, "Softmax", axis=-1), split, 1)
+    other.remember(tmp_path, quiet)
+    assert torch.allclose(other(np.array([3, 5]), {})["y"], found.softmax(-1), atol=1e-6)
+
+
 def test_what_is_too_large_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teacher, "_LARGEST", 100)
     split = Split({"x": inputs(40, WIDTH)}, None)
