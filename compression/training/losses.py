@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from compression.dataset import Array
+from compression.errors import CompressionError
 from compression.measure.metric import class_axis
 from compression.training.form import Form, logits
 
@@ -61,10 +62,17 @@ class _Classes:
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         """Negative labels count for nothing."""
         scores = logits(output, self.form).movedim(self.axis, 1)
+        _check(labels, scores.shape[1])
         labels = torch.where(labels < 0, _IGNORED, labels.long())
         if not bool((labels >= 0).any()):
             return scores.sum() * 0
         return functional.cross_entropy(scores, labels, ignore_index=_IGNORED, label_smoothing=self.smoothing)
+
+
+def _check(labels: Tensor, classes: int) -> None:
+    largest = int(labels.max())
+    if largest >= classes:
+        raise CompressionError("labels_unfit", f"a label is {largest} where the output has {classes} classes")
 
 
 @dataclass(frozen=True)
@@ -93,7 +101,8 @@ class _Transcription:
     def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
         scores = logits(output, self.form).log_softmax(-1)
         scores = scores.transpose(0, 1) if self.batch_first else scores
-        length, count, _ = scores.shape
+        length, count, classes = scores.shape
+        _check(labels, classes)
         written = (labels > 0).sum(1)
         lengths = torch.full((count,), length, dtype=torch.long)
         return functional.ctc_loss(scores, labels.long().clamp_min(0), lengths, written, zero_infinity=True)

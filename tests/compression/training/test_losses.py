@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from onnx import helper
 
 from compression import runtime
 from compression.dataset import Split
@@ -16,7 +17,8 @@ from compression.training.form import Form, form_of, logits
 from compression.training.objective import Objective
 from compression.training.options import Training
 from compression.training.tuning import fine_tune
-from tests.compression.training.problems import WIDTH, answers, context, convolutional, dense, inputs
+from tests.compression.networks import Builder
+from tests.compression.training.problems import I64, WIDTH, F, answers, context, convolutional, dense, inputs
 
 _BY_LABELS = Training(
     epochs=30, batch_size=32, optimizer="adamw", learning_rate=0.01, loss="labels", validation=0
@@ -247,3 +249,29 @@ def test_labels_that_cannot_be(labels: np.ndarray | None, code: str, tmp_path: P
     with pytest.raises(CompressionError, match=code) as refused:
         fine_tune(dense(4), _BY_LABELS, context(tmp_path, split))
     assert refused.value.suggestions[0].patch == {"training": {"loss": "distillation"}}
+
+
+@pytest.mark.parametrize("transcribed", [False, True])
+def test_a_label_beyond_the_classes(transcribed: bool, tmp_path: Path) -> None:
+    x = inputs(64, 9, WIDTH) if transcribed else inputs(64, WIDTH)
+    labels = np.full((64, 3) if transcribed else 64, 1)
+    labels[40] = 4
+    model = dense(4, shape=("batch", "length", WIDTH) if transcribed else ("batch", WIDTH))
+    with pytest.raises(CompressionError, match="a label is 4 where the output has 4 classes"):
+        fine_tune(model, _BY_LABELS, context(tmp_path, Split({"x": x}, labels)))
+
+
+def test_classes_of_sequences(tmp_path: Path) -> None:
+    """Whether a word occurs, learnt through an embedding of integers."""
+    b = Builder(5)
+    embedded = b.node("Gather", [b.weight("embedding", 20, 16, scale=0.5), "words"], "e")
+    pooled = b.node("ReduceMax", [embedded, b.constant("axes", np.array([1]))], "p", keepdims=0)
+    b.node("MatMul", [pooled, b.weight("w", 16, 2, scale=0.3)], "y")
+    value = helper.make_tensor_value_info
+    words = value("words", I64, ["batch", "length"])
+    model = Model(b.model([words], [value("y", F, ["batch", 2])], opset=18))
+    data = np.random.default_rng(0).integers(0, 20, (320, 12))
+    labels = (data == 7).any(1).astype(np.int64)
+    found, task = learnt(model, Split({"words": data}, labels), tmp_path)
+    assert task == "classification"
+    assert (found.argmax(-1) == labels).mean() > 0.95
