@@ -26,7 +26,7 @@ from workers.confinement import confine
 from workers.operations import Apply, InspectDataset, InspectModel, Measure, Measured, Probe, Refusal, Request
 
 _EVERY = 0.2  # seconds between two lines of progress
-_EXAMINATION = 5  # seconds in which a technique must have examined a model
+_EXAMINATION = 10  # seconds in which a technique must have examined a model
 _NUMBERS = 16
 
 

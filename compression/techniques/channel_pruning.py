@@ -1,6 +1,7 @@
 """Channel pruning: networks that are really smaller, in any runtime."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -108,6 +109,12 @@ class ChannelPruning(Technique):
         if self.target == "macs" and model.macs is None:
             return "its multiply-accumulates cannot be told from the graph; take target params or latency"
         return super().check(model)
+
+    @classmethod
+    def examine(cls, model: "Model") -> Mapping[str, Any]:
+        from compression.pruning.abilities import prunable
+
+        return prunable(model)
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.pruning.options import Options

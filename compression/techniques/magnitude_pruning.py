@@ -1,5 +1,7 @@
 """Magnitude pruning: weights of small magnitude become zero, step by step, while the rest is trained."""
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -11,8 +13,6 @@ from compression.technique import Applied, Context, Need, Promise, Technique
 from compression.training.options import Training
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from compression.engine import Engine
     from compression.graph.layers import Layer, Layers
     from compression.model import Model
@@ -103,6 +103,16 @@ class MagnitudePruning(Technique):
         if self.training is None or not self.training.epochs:
             return frozenset()
         return self.needs | ({Need.LABELS} if self.training.loss == "labels" else set())
+
+    @classmethod
+    def examine(cls, model: "Model") -> Mapping[str, Any]:
+        from compression.graph import weights
+        from compression.graph.layers import Layers
+
+        found = Layers(model.proto.graph)
+        prunable = sum(math.prod(found.stored[layer.weight].dims) for layer in found.all)
+        share = prunable / max(1, weights.params(model.proto.graph))
+        return {"layers": len(found.all), "prunable_params": round(share, 4)}
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.graph.layers import Layers

@@ -1,6 +1,9 @@
 """Static quantization: int8 (and fewer bits) weights and activations as QDQ."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -69,6 +72,15 @@ class StaticQuantization(Technique):
     samples: int = Field(
         default=512, ge=1, le=100_000, description="at most so many calibration samples are used"
     )
+
+    @classmethod
+    def examine(cls, model: "Model") -> Mapping[str, Any]:
+        from compression.graph import preparation, qdq, shares
+
+        with TemporaryDirectory() as scratch:
+            prepared = preparation.prepare(model.proto, Path(scratch))
+        nodes = [node for node in qdq.quantizable(prepared.graph) if node.op_type in qdq.WEIGHTED]
+        return {"layers": len(nodes), "macs_share": shares.of_macs(prepared, model.inputs, nodes)}
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.graph import qdq, quantization
