@@ -41,11 +41,13 @@ def compared(entry: Entry, found: Found) -> dict[str, float]:
     """The figures that bounds are on."""
     own = means(found[entry.name])
     own["zstd"] = own["bytes_zstd"]
-    other = found.get(entry.against or "")
-    if other:
-        reference = means(other)["accuracy"]
-        own["fewer_errors"] = 100 * (1 - (100 - own["accuracy"]) / (100 - reference))
-        own["below"] = reference - own["accuracy"]
+    others = [means(found[name]) for name in entry.against if found.get(name)]
+    if others:
+        best = max(others, key=lambda row: row["accuracy"])
+        own["fewer_errors"] = 100 * (1 - (100 - own["accuracy"]) / (100 - best["accuracy"]))
+        own["below"] = best["accuracy"] - own["accuracy"]
+        own["times_faster"] = own["faster"] / best["faster"]
+        own["times_smaller"] = own["bytes_zstd"] / best["bytes_zstd"]
     return own
 
 
