@@ -50,7 +50,7 @@ class Recipe(BaseModel):
             reasons = [step.check(model), *(_unmet(need, data) for need in sorted(step.required()))]
             at = f"/recipe/steps/{index}"
             errors += [FieldError(at, f"{step.technique}: {why}") for why in reasons if why]
-            model = model.model_copy(update={"traits": model.traits | step.adds})
+            model = model.model_copy(update={"traits": step.traits_after(model.traits)})
         return errors
 
     def ways_out(self, data: DatasetInspection | None) -> list[Suggestion]:

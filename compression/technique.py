@@ -141,6 +141,10 @@ class Technique(BaseModel):
         """Why the model that a field refers to does not go with the model of the step; None if it does."""
         return None
 
+    def traits_after(self, before: frozenset[Trait]) -> frozenset[Trait]:
+        """Of the model that comes out, told from those of the one that goes in."""
+        return before | self.adds
+
     def check(self, model: ModelInspection) -> str | None:
         """Why this technique, with these parameters, cannot be applied to such a model; None if it can."""
         for trait in sorted(model.traits & set(self.refuses)):

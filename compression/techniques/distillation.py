@@ -117,6 +117,9 @@ class Distillation(Technique):
             )
         return super().check(model)
 
+    def traits_after(self, before: frozenset[Trait]) -> frozenset[Trait]:
+        return before if self.student is None else frozenset()  # an uploaded student is in floats
+
     def check_reference(self, field: str, model: ModelInspection, referred: ModelInspection) -> str | None:
         if field == "student":
             for trait, why in _FLOATS_ONLY.items():

@@ -17,6 +17,7 @@ from compression.errors import CompressionError
 from compression.graph import hints
 from compression.inspection import Trait
 from compression.model import Model
+from compression.recipe import Recipe
 from compression.step import apply_step
 from compression.technique import REGISTRY, Applied, Context, Need, Technique
 from compression.training import loop
@@ -355,3 +356,14 @@ def test_a_step_on_files(tmp_path: Path, pack: Pack) -> None:
     assert (tmp_path / "made0.onnx").read_bytes() == (tmp_path / "made1.onnx").read_bytes()
     assert made[0].details["objective"] == "classification and distillation"
     assert made[0].inspection.params == Model(student).inspect().params
+
+
+def test_an_uploaded_student_is_in_floats_again() -> None:
+    recipe = Recipe.model_validate(
+        {"steps": [{"technique": "distillation", "student": "other"}, {"technique": "static_quantization"}]}
+    )
+    quantized = frozenset({Trait.QUANTIZED})
+    assert recipe.steps[0].traits_after(quantized) == frozenset()
+    assert recipe.steps[1].traits_after(frozenset()) == quantized
+    derived = Recipe.model_validate({"steps": [{"technique": "distillation"}]}).steps[0]
+    assert derived.traits_after(quantized) == quantized
