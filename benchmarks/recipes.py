@@ -37,8 +37,8 @@ class Entry:
     steps: Steps
     bounds: tuple[Bound, ...] = ()
     against: tuple[str, ...] = ()
-    """Names of rows of which the most accurate is compared with: `fewer_errors` in per cent, `below` in points
-    of accuracy, `times_faster` and `times_smaller`."""
+    """Names of rows. With the most accurate of them are compared: `fewer_errors` in per cent, `below` in
+    points of accuracy, `times_faster` and `times_smaller`."""
 
     @property
     def name(self) -> str:
