@@ -1,5 +1,6 @@
 """One step of a recipe on files: what a worker asks a sandbox to do."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,20 @@ def apply_step(  # noqa: PLR0913  all that crosses into a sandbox, by name
     applied = _applied(technique, source, context)
     _keeps_interface(source, applied.model)
     applied.model.save(into)
-    return StepResult(details=dict(applied.details), inspection=applied.model.inspect())
+    return StepResult(details=_json(applied.details), inspection=applied.model.inspect())
+
+
+def _json(details: Any) -> Any:
+    """JSON has no NaN and no infinity: null."""
+    match details:
+        case Mapping():
+            return {str(name): _json(value) for name, value in details.items()}
+        case list() | tuple():
+            return [_json(value) for value in details]
+        case float() if not math.isfinite(details):
+            return None
+        case _:
+            return details
 
 
 def _applied(technique: Technique, source: Model, context: Context) -> Applied:

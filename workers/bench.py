@@ -15,7 +15,8 @@ from app.bootstrap import Services
 from app.domain.errors import LeaseLost, Unavailable
 from compression.errors import CompressionError, ErrorKind
 from workers.operations import Limits
-from workers.sandbox import Sandbox, remove
+from workers.private import remove
+from workers.sandbox import Sandbox
 
 T = TypeVar("T")
 _PATIENCE = 600.0  # seconds a result waits for a database or store that is away

@@ -4,7 +4,6 @@ import errno
 import json
 import math
 import os
-import signal
 import sys
 import tempfile
 import time
@@ -16,17 +15,24 @@ from pydantic import BaseModel
 
 from compression.errors import CompressionError, ErrorKind
 from compression.formats import load_dataset, load_model
-from compression.inspection import ModelInspection
 from compression.measure import compare_all
-from compression.model import Model
 from compression.step import apply_step
-from compression.technique import REGISTRY, Report
-from workers import probes
+from compression.technique import Report
+from workers import examination, probes
 from workers.confinement import confine
-from workers.operations import Apply, InspectDataset, InspectModel, Measure, Measured, Probe, Refusal, Request
+from workers.operations import (
+    Apply,
+    Examine,
+    InspectDataset,
+    InspectModel,
+    Measure,
+    Measured,
+    Probe,
+    Refusal,
+    Request,
+)
 
 _EVERY = 0.2  # seconds between two lines of progress
-_EXAMINATION = 10  # seconds in which a technique must have examined a model
 _NUMBERS = 16
 
 
@@ -47,15 +53,8 @@ def _answer(request: Request, parent: int, filters: bytes, output: int) -> dict[
     try:
         confine(request, parent, filters)
         result = _perform(request, scratch, _reporter(output))
-    except CompressionError as error:
-        return {"error": Refusal.of(error).model_dump()}
-    except MemoryError:
-        return {"error": Refusal.of(_OUT_OF_MEMORY).model_dump()}
-    except OSError as error:
-        return {"error": Refusal.of(_of_system(error)).model_dump()}
     except Exception as error:  # noqa: BLE001  whatever it was, it stays in the log and a stable code leaves
-        sys.excepthook(type(error), error, error.__traceback__)
-        return {"error": Refusal.of(_INTERNAL).model_dump()}
+        return {"error": Refusal.of(_refusal(error)).model_dump()}
     return {"result": result.model_dump(mode="json")}
 
 
@@ -67,21 +66,41 @@ _INTERNAL = CompressionError(
 )
 
 
-def _of_system(error: OSError) -> CompressionError:
+_DISK = CompressionError(
+    "E_SANDBOX_DISK", "the operation writes more than a job may store", ErrorKind.RESOURCE
+)
+_NATIVE = (
+    "allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "out of memory",
+    "not enough memory",
+    "start new thread",
+)
+"""What runtimes say when they get no memory, with a type of error that could mean anything."""
+
+
+def _refusal(error: Exception) -> CompressionError:
+    if isinstance(error, CompressionError) and error.code != "E_MODEL_RUN":
+        return error
+    if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in _NATIVE):
+        return _OUT_OF_MEMORY
+    if isinstance(error, CompressionError):
+        return error
     sys.excepthook(type(error), error, error.__traceback__)
-    if error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT):
-        detail = "the operation writes more than a job may store"
-        return CompressionError("E_SANDBOX_DISK", detail, ErrorKind.RESOURCE)
-    return _INTERNAL
+    full = isinstance(error, OSError) and error.errno in (errno.EFBIG, errno.ENOSPC, errno.EDQUOT)
+    return _DISK if full else _INTERNAL
 
 
 def _perform(request: Request, scratch: Path, report: Report) -> BaseModel:
     into = request.private / (request.operation.output or "none")
     match request.operation:
         case InspectModel() as task:
-            return _examined(load_model(task.source, task.filename, into, scratch), into)
+            return load_model(task.source, task.filename, into, scratch)
         case InspectDataset() as task:
             return load_dataset(task.source, task.filename, into, scratch)
+        case Examine() as task:
+            return examination.run(task)
         case Apply() as task:
             return apply_step(
                 task.step,
@@ -104,25 +123,6 @@ def _perform(request: Request, scratch: Path, report: Report) -> BaseModel:
             return probes.run(task)
         case _ as unreachable:
             assert_never(unreachable)
-
-
-def _examined(inspection: ModelInspection, path: Path) -> ModelInspection:
-    """With what each technique finds that it could do; one that fails or takes long has nothing to say."""
-    signal.signal(signal.SIGALRM, _late)
-    model, found = Model.open(path), {}
-    for name, technique in sorted(REGISTRY.items()):
-        try:
-            signal.alarm(_EXAMINATION)
-            found[name] = dict(technique.examine(model))
-        except Exception as error:  # noqa: BLE001  the upload is good all the same
-            sys.stderr.write(f"{name} cannot examine the model: {error!r}\n")
-        finally:
-            signal.alarm(0)
-    return inspection.model_copy(update={"abilities": {name: what for name, what in found.items() if what}})
-
-
-def _late(_signal: int, _frame: object) -> NoReturn:
-    raise TimeoutError
 
 
 def _reporter(output: int) -> Report:

@@ -56,7 +56,8 @@ def _limit(request: Request) -> None:
     """Memory counts from here: what the warm process holds already is shared and no part of the job."""
     limits = request.limits
     data = _data_bytes() + limits.memory_bytes
-    cpu = int(limits.seconds * max(1, limits.threads)) + 10
+    # a training prepares the next batch, in as many threads, beside the step: wall time is what ends it
+    cpu = int(limits.seconds * 2 * max(1, limits.threads)) + 10
     bounds = {
         resource.RLIMIT_DATA: data,
         resource.RLIMIT_CPU: cpu,

@@ -3,14 +3,12 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import cast
 
 import structlog
 
-from app.adapters.blobs import Blob
 from app.domain.errors import ErrorRecord, LeaseLost, in_recipe
 from app.domain.records import JobClaim, NewArtifact, StepOutput
 from compression import pipeline
@@ -22,6 +20,7 @@ from compression.recipe import Recipe, canonical
 from compression.step import StepResult
 from compression.technique import Technique
 from workers.bench import Bench, Cancelled, Desk, Drained, Lost, Stop
+from workers.checkpoints import Checkpoints
 from workers.lease import JobLease
 from workers.operations import Apply, Limits, Measure, Measured
 from workers.sandbox import Done
@@ -133,7 +132,9 @@ class Execution:
             models={name: file(self.claim.models[name]) for _, name in step.references()},
             resume=self._resumed(index),
         )
-        done = self._run(operation, lambda path: self._checkpoint(index, path))
+        directory, limit = self._desk.directory, self._limits().disk_bytes
+        with Checkpoints(directory, limit, lambda path: self._checkpoint(index, path)) as checkpoints:
+            done = self._run(operation, checkpoints)
         result = cast("StepResult", done.result)
         sha256, size = self._desk.keep(cast("Path", done.output))
         return StepOutput(sha256, size, result.details, result.inspection)
@@ -143,17 +144,23 @@ class Execution:
         if self.claim.checkpoint_sha256 is None or index != len(self.claim.done):
             return None
         try:
-            return self._desk.file(self.claim.checkpoint_sha256)
+            found = self._desk.file(self.claim.checkpoint_sha256)
         except CompressionError as error:
-            if error.kind is not ErrorKind.INTERNAL:
+            if error.kind is ErrorKind.INFRASTRUCTURE:
                 raise
             _log.warning("checkpoint lost", reason=error.code)
+            self._lease.say("the checkpoint of the earlier attempt is lost: this step starts afresh")
             return None
+        self._lease.say("going on from the checkpoint of the earlier attempt")
+        return found
 
     def _checkpoint(self, index: int, path: Path) -> None:
-        sha256, size = self._desk.keep(path)
-        self.bench.insist(lambda: self._jobs.checkpointed(self.claim, index, Blob(sha256, size)))
-        (self._desk.directory / sha256).unlink(missing_ok=True)  # there may be many, and none is read here
+        """Not insisted on: another follows. Errors: CompressionError."""
+        services = self.bench.services
+        blob = services.blobs.put_file(path)
+        before = self._jobs.checkpointed(self.claim, index, blob)
+        if before is not None:
+            services.sweep.drop(self.claim.project_id, before)
 
     def _measure(self) -> list[Measurements]:
         """What each step gave, in a fresh child, by the plain runtime, beside the original."""
@@ -168,10 +175,10 @@ class Execution:
         )
         return cast("Measured", self._run(operation).result).measurements
 
-    def _run(self, operation: Apply | Measure, keep: Callable[[Path], None] | None = None) -> Done:
-        begun = time.monotonic()
+    def _run(self, operation: Apply | Measure, checkpoints: Checkpoints | None = None) -> Done:
+        begun, directory = time.monotonic(), self._desk.directory
         try:
-            return self.bench.sandbox.run(operation, self._limits(), self._desk.directory, self._lease, keep)
+            return self.bench.sandbox.run(operation, self._limits(), directory, self._lease, checkpoints)
         finally:
             self._core_seconds += time.monotonic() - begun
 
@@ -217,6 +224,7 @@ class Execution:
             provenance={
                 "model_sha256": self.claim.model_sha256,
                 "dataset_sha256": self.claim.data_sha256,
+                "models_sha256": dict(self.claim.models),
                 "recipe": self.claim.recipe,
                 "seed": self.claim.seed,
                 "versions": versions,

@@ -24,6 +24,7 @@ import compression
 from compression.step import ENGINE
 from workers import child, seccomp
 from workers.operations import KILL, Request
+from workers.supervision import anonymous
 
 _MESSAGE = 1 << 17
 
@@ -32,8 +33,12 @@ def main() -> None:
     _load()
     control = socket.socket(fileno=os.dup(0))
     server = Forkserver(control)
-    threads = len(list(Path("/proc/self/task").iterdir()))
-    control.send(json.dumps({"threads": threads, "seccomp": bool(server.filters)}).encode())
+    hello = {
+        "threads": len(list(Path("/proc/self/task").iterdir())),
+        "seccomp": bool(server.filters),
+        "memory": anonymous(Path("/proc/self/status").read_text()),
+    }
+    control.send(json.dumps(hello).encode())
     server.serve()
 
 

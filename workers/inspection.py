@@ -1,7 +1,8 @@
 """Inspecting an upload: hostile bytes in, a normalised file and what is known of it out, or a refusal."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from pathlib import Path
+from typing import cast
 
 import structlog
 
@@ -10,11 +11,14 @@ from app.domain.errors import ErrorRecord, LeaseLost
 from app.domain.records import InspectionClaim
 from app.services.inspected import InspectedService
 from compression.errors import CompressionError, ErrorKind
+from compression.inspection import DatasetInspection, ModelInspection
 from workers.bench import Bench, Desk, Drained, Lost, Stop
 from workers.lease import InspectionLease
-from workers.operations import InspectDataset, InspectModel
+from workers.operations import Examine, Examined, InspectDataset, InspectModel
+from workers.sandbox import Done
 
 _SECONDS = 25.0
+_EXAMINE = 45.0
 _BYTES_PER_SECOND = 20 << 20
 _log = structlog.get_logger()
 _INTERNAL = ErrorRecord(
@@ -76,5 +80,18 @@ def _ready(desk: Desk, service: InspectedService, claim: InspectionClaim, kind: 
     limits = bench.limits(_SECONDS + claim.source_bytes / _BYTES_PER_SECOND)
     lease = InspectionLease(bench, service, claim)
     done = bench.sandbox.run(operation, limits, desk.directory, lease)
-    blob = Blob(*desk.keep(cast("Any", done.output)))
-    bench.insist(lambda: service.ready(claim, blob, cast("Any", done.result)))
+    found = _examined(desk, lease, done) if kind is InspectModel else cast("DatasetInspection", done.result)
+    blob = Blob(*desk.keep(cast("Path", done.output)))
+    bench.insist(lambda: service.ready(claim, blob, found))
+
+
+def _examined(desk: Desk, lease: InspectionLease, done: Done) -> ModelInspection:
+    """With what techniques could do; a model they cannot be asked about is as good as any."""
+    inspection, bench = cast("ModelInspection", done.result), desk.bench
+    try:
+        examine = Examine(model=cast("Path", done.output))
+        examined = bench.sandbox.run(examine, bench.limits(_EXAMINE), desk.directory, lease).result
+    except CompressionError as error:
+        _log.warning("not examined", reason=str(error))
+        return inspection
+    return inspection.model_copy(update={"abilities": cast("Examined", examined).abilities})

@@ -49,7 +49,14 @@ class JobLease:
 
     def phase(self, phase: str) -> None:
         """Tells what begins. Errors: as a call."""
-        self._answer(self.bench.insist(lambda: self.bench.services.jobs.heartbeat(self.claim, phase=phase)))
+        self._tell({"phase": phase})
+
+    def say(self, message: str) -> None:
+        """Errors: as a call."""
+        self._tell({"progress": round(self.span[0], 4), "said": {"message": message}})
+
+    def _tell(self, news: dict[str, Any]) -> None:
+        self._answer(self.bench.insist(lambda: self.bench.services.jobs.heartbeat(self.claim, **news)))
 
     def _look(self, now: float, progress: Progress | None) -> None:
         jobs = self.bench.services.jobs

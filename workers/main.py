@@ -24,7 +24,8 @@ from app.settings import Settings
 from compression.errors import CompressionError, ErrorKind
 from workers import celery_app, hardware, tasks
 from workers.bench import Bench
-from workers.sandbox import Sandbox, remove
+from workers.private import remove
+from workers.sandbox import Sandbox
 
 _BEAT = 10.0
 _SWEEP = 15.0

@@ -71,6 +71,27 @@ class Apply(BaseModel):
         return [path for path in given if path is not None]
 
 
+class Examined(BaseModel):
+    """What each technique finds that it could do, by its name."""
+
+    model_config = _FROZEN
+    abilities: dict[str, dict[str, Any]]
+
+
+class Examine(BaseModel):
+    """Of a normalised model. In a child of its own: an upload is good, whatever a technique makes of it."""
+
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = Examined
+    operation: Literal["examine"] = "examine"
+    model: Path
+    output: None = None
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.model]
+
+
 class Measured(BaseModel):
     """Of each compressed model, in their order."""
 
@@ -110,7 +131,7 @@ class Probe(BaseModel):
 
 
 Operation = Annotated[
-    InspectModel | InspectDataset | Apply | Measure | Probe, Field(discriminator="operation")
+    InspectModel | InspectDataset | Examine | Apply | Measure | Probe, Field(discriminator="operation")
 ]
 
 

@@ -1,18 +1,14 @@
 """The sandbox: operations on a user's bytes run in confined children of a warm process without secrets."""
 
-import contextlib
 import itertools
 import json
 import os
 import random
-import shutil
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -23,13 +19,16 @@ from pydantic import BaseModel
 from app import tether
 from compression.errors import CompressionError
 from workers import landlock
-from workers.operations import Limits, Operation, Probe, Probes, Request
-from workers.supervision import ChildDeath, Found, Supervision, Watch, crashed, lost
+from workers.checkpoints import Checkpoints
+from workers.operations import Apply, Limits, Operation, Probe, Probes, Request
+from workers.private import collect, private
+from workers.supervision import ChildDeath, Supervision, Watch, lost
 
 Level = Literal["S0", "S1", "S2"]
 _ENVIRONMENT = {
     "ORT_DISABLE_TELEMETRY": "1",
     "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads slow each other down as soon as two jobs share the cores
     "OPENBLAS_NUM_THREADS": "1",
     "LC_ALL": "C.UTF-8",
 }
@@ -91,6 +90,7 @@ class Sandbox:
                     raise lost()
                 self._greeted = True
                 self._seccomp = bool(hello["seccomp"])
+                self._warm = int(hello["memory"])
             return self._control
 
     def stop(self) -> None:
@@ -105,18 +105,19 @@ class Sandbox:
         limits: Limits,
         directory: Path,
         watch: Watch,
-        keep: Callable[[Path], None] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Done:
-        """Once, and once more if a signal or memory ended the child. `directory` is the caller's; nothing but
-        the output is left there. `keep` is given each checkpoint, as a plain file that is the caller's.
+        """Once, and once more, from the last checkpoint, if a signal or memory ended the child. `directory`
+        is the caller's; nothing but the output is left there.
 
         Errors: CompressionError, of the operation or E_SANDBOX_…; whatever `watch` raises.
         """
         try:
-            return self._run(operation, limits, directory, watch, keep)
+            return self._run(operation, limits, directory, watch, checkpoints)
         except ChildDeath as death:
             _log.warning("child died, once more", operation=operation.operation, code=death.code)
-            return self._run(operation, limits, directory, watch, keep)
+            again = _resumed(operation, checkpoints)
+            return self._run(again, limits, directory, watch, checkpoints)
 
     def _run(
         self,
@@ -124,25 +125,26 @@ class Sandbox:
         limits: Limits,
         directory: Path,
         watch: Watch,
-        keep: Callable[[Path], None] | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> Done:
         isolation = self.isolation
         uid = next(self._uids) if isolation.own_user else None
-        with _private(directory, uid) as private:
+        with private(directory, uid) as own:
             request = Request(
                 operation=operation,
-                private=private,
+                private=own,
                 limits=limits,
                 uid=uid,
                 landlock=isolation.landlock > 0,
                 seccomp=isolation.seccomp,
             )
-            result = self._supervise(request, watch, _copying(keep, directory, limits) if keep else None)
-            return Done(result, _collect(private, operation.output, directory, limits.disk_bytes))
+            result = self._supervise(request, watch, checkpoints)
+            return Done(result, collect(own, operation.output, directory, limits.disk_bytes))
 
-    def _supervise(self, request: Request, watch: Watch, found: Found | None) -> BaseModel:
+    def _supervise(self, request: Request, watch: Watch, checkpoints: Checkpoints | None) -> BaseModel:
+        look = checkpoints.look if checkpoints else None
         try:
-            supervision = Supervision(self._greet(), request, watch, found)
+            supervision = Supervision(self._greet(), request, self._warm, watch, look)
         except OSError as error:
             raise lost() from error
         try:
@@ -178,98 +180,14 @@ class Sandbox:
             return cast("Probes", self._run(probe, _SELF_TEST, directory, lambda _: None).result)
 
 
+def _resumed(operation: Operation, checkpoints: Checkpoints | None) -> Operation:
+    latest = checkpoints.latest if checkpoints else None
+    if latest is None or not isinstance(operation, Apply):
+        return operation
+    return operation.model_copy(update={"resume": latest})
+
+
 def _level(denied: dict[str, bool]) -> Level:
     if all(denied.values()):
         return "S2"
     return "S1" if all(denied[call] for call in _CALLS) else "S0"
-
-
-@contextlib.contextmanager
-def _private(directory: Path, uid: int | None) -> Iterator[Path]:
-    private = Path(tempfile.mkdtemp(dir=directory, prefix="child-"))
-    (private / "scratch").mkdir(0o700)
-    if uid is not None:
-        os.chown(private, uid, uid)
-        os.chown(private / "scratch", uid, uid)
-    try:
-        yield private
-    finally:
-        remove(private)
-
-
-def remove(directory: Path) -> None:
-    """Also one that was made deep, or unreadable, on purpose. Follows no link."""
-    try:
-        shutil.rmtree(directory)
-    except FileNotFoundError:
-        return
-    except (RecursionError, OSError):
-        _flatten(directory)
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _flatten(top: Path) -> None:
-    """Brings every directory up to the first level, so that no path gets long, and removes all else."""
-    names = itertools.count()
-    top.chmod(0o700)
-    while inner := [Path(e.path) for e in os.scandir(top) if e.is_dir(follow_symlinks=False)]:
-        for directory in inner:
-            directory.chmod(0o700)
-            for entry in list(directory.iterdir()):
-                if entry.is_dir() and not entry.is_symlink():
-                    entry.chmod(0o700)  # its entry `..` changes: who is not root needs to write to it
-                    entry.rename(top / f".{next(names)}")
-                else:
-                    entry.unlink()
-            directory.rmdir()
-
-
-def _collect(private: Path, name: str | None, directory: Path, limit: int) -> Path | None:
-    """The child is gone; what it left is taken for a plain file of a sane size or not at all."""
-    if name is None:
-        return None
-    with _opened(private / name, limit) as fd:
-        os.fchmod(fd, 0o600)
-        if os.geteuid() == 0:
-            os.fchown(fd, 0, 0)
-    target = directory / f"{private.name}-{name}"
-    (private / name).rename(target)
-    return target
-
-
-@contextlib.contextmanager
-def _opened(path: Path, limit: int) -> Iterator[int]:
-    """A descriptor of what a child left, if that is a plain file of its own. Errors: ChildDeath."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise crashed("the runtime left no result") from error
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or not 0 < found.st_size <= limit:
-            raise crashed("what the runtime left is no file")
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _copying(keep: Callable[[Path], None], directory: Path, limits: Limits) -> Found:
-    """Checkpoints are copied, as the child lives on and could write to its file. One that is no file is none:
-    without it a later attempt merely starts earlier.
-    """
-
-    def found(path: Path) -> None:
-        target = directory / "checkpoint"
-        try:
-            with (
-                _opened(path, limits.disk_bytes) as fd,
-                os.fdopen(os.dup(fd), "rb") as source,
-                target.open("wb") as copy,
-            ):
-                shutil.copyfileobj(source, copy, 1 << 20)
-        except (ChildDeath, OSError) as error:
-            _log.warning("checkpoint not taken", reason=str(error))
-            return
-        keep(target)
-
-    return found

@@ -13,12 +13,12 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from compression.errors import CompressionError, ErrorKind
-from workers.operations import KILL, Frame, Limits, Progress, Request
+from workers.operations import KILL, Apply, Frame, Limits, Progress, Request
 
 Watch = Callable[[Progress | None], None]
 """Called every half second with the last progress. Whatever it raises kills the child and is raised on."""
-Found = Callable[[Path], None]
-"""Called when there is a new file at a path in the child's directory: nothing about it can be trusted."""
+Look = Callable[[Path], None]
+"""Called as often, with the path at which the child leaves checkpoints."""
 
 _TICK = 0.1
 _EVERY = 0.5
@@ -64,12 +64,13 @@ class Supervision:
     """One child from its first to its last byte."""
 
     def __init__(
-        self, control: socket.socket, request: Request, watch: Watch, found: Found | None = None
+        self, control: socket.socket, request: Request, warm: int, watch: Watch, look: Look | None = None
     ) -> None:
+        """`warm` is how many bytes of the warm process every child shares."""
         self._request = request
+        self._warm = warm
         self._watch = watch
-        self._found = found
-        self._seen: tuple[int, int] | None = None
+        self._look = look
         self._deadline = time.monotonic() + request.limits.seconds
         self._pid: int | None = None
         self._ending: int | None = None
@@ -128,20 +129,8 @@ class Supervision:
             if _disk(self._request.private) > self._request.limits.disk_bytes:
                 raise too_much_disk()
             self._watch(self._progress)
-            self._look_for_checkpoint()
-
-    def _look_for_checkpoint(self) -> None:
-        name = getattr(self._request.operation, "checkpoint", None)
-        if self._found is None or name is None:
-            return
-        path = self._request.private / name
-        try:
-            status = path.lstat()
-        except OSError:
-            return
-        if (seen := (status.st_ino, status.st_mtime_ns)) != self._seen:
-            self._seen = seen
-            self._found(path)
+            if self._look is not None and isinstance(self._request.operation, Apply):
+                self._look(self._request.private / self._request.operation.checkpoint)
 
     def _memory(self) -> int:
         """Bytes only this child has; files mapped into memory are the page cache's."""
@@ -151,8 +140,7 @@ class Supervision:
             status = Path(f"/proc/{self._pid}/status").read_text()
         except OSError:
             return 0
-        wanted = ("RssAnon:", "RssShmem:")
-        return sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith(wanted))
+        return max(0, anonymous(status) - self._warm)
 
     def _on_status(self) -> None:
         message = self._status.recv(4096)
@@ -222,6 +210,12 @@ class Supervision:
         if self._ending == -signal.SIGXFSZ:
             return too_much_disk()
         return out_of_memory() if self._peak > 0.9 * limits.memory_bytes else crashed()
+
+
+def anonymous(status: str) -> int:
+    """Bytes of memory that no file backs, from `/proc/…/status`."""
+    wanted = ("RssAnon:", "RssShmem:")
+    return sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith(wanted))
 
 
 def _disk(directory: Path) -> int:

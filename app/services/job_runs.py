@@ -10,32 +10,18 @@ from app.adapters.blobs import Blob
 from app.adapters.database import AnyRow, Database, now
 from app.adapters.notify import Notifier
 from app.adapters.queue import Queue
-from app.adapters.tables import blobs, datasets, job_models, jobs, models, step_cache, steps
+from app.adapters.tables import jobs, step_cache, steps
 from app.domain.errors import ErrorRecord, LeaseLost
 from app.domain.records import JobClaim, NewArtifact, StepOutput
 from app.domain.states import JobState, StepState
-from app.services import transitions
+from app.services import claims, transitions
 from app.services.artifacts import insert_artifacts
 from app.services.publish import publish
 from app.services.rows import keep_blob
 from app.services.transitions import News, Values
 from app.settings import Settings
-from compression.inspection import ModelInspection
 from compression.measurement import Measurements
 from compression.outcome import Outcome
-
-_SAME = [
-    "id",
-    "project_id",
-    "fence",
-    "attempts",
-    "model_id",
-    "recipe",
-    "seed",
-    "cache",
-    "target",
-    "timeout_seconds",
-]
 
 
 class JobRuns:
@@ -66,7 +52,7 @@ class JobRuns:
             row = transitions.move(connection, free, values, [("job.started", {"worker": owner})])
             if row is None:
                 return None
-            claim = _claim(connection, row, owner)
+            claim = claims.claim(connection, row, owner)
         self._notify.send(job_id)
         return claim
 
@@ -100,14 +86,24 @@ class JobRuns:
             )
         self._notify.send(claim.id)
 
-    def checkpointed(self, claim: JobClaim, index: int, blob: Blob) -> None:
-        """The next attempt at this step goes on from there. Errors: LeaseLost."""
+    def checkpointed(self, claim: JobClaim, index: int, blob: Blob) -> str | None:
+        """The next attempt at this step goes on from there. The digest of the one before, which nobody needs
+        any more.
+
+        Errors: LeaseLost, also where the step is over.
+        """
+        running = and_(_step(claim, index), steps.c.state == StepState.RUNNING)
         with self._database.write() as connection:
             news = [("job.step.checkpointed", {"index": index, "bytes": blob.bytes})]
             self._effect(connection, claim, {}, news)
+            row = connection.execute(select(steps.c.checkpoint_sha256).where(running)).one_or_none()
+            if row is None:
+                raise LeaseLost(claim.id)
             keep_blob(self._database, connection, claim.project_id, blob)
-            connection.execute(update(steps).where(_step(claim, index)).values(checkpoint_sha256=blob.sha256))
+            connection.execute(update(steps).where(running).values(checkpoint_sha256=blob.sha256))
         self._notify.send(claim.id)
+        before: str | None = row.checkpoint_sha256
+        return None if before == blob.sha256 else before
 
     def step_completed(self, claim: JobClaim, index: int, output: StepOutput) -> None:
         """The next attempt starts after this step, and attempts count from here. Errors: LeaseLost."""
@@ -140,7 +136,7 @@ class JobRuns:
                 .values(used_at=now())
                 .returning(entry.output_sha256, entry.details, entry.inspection)
             ).one_or_none()
-            return None if row is None else _output(connection, claim.project_id, row, cache_hit=True)
+            return None if row is None else claims.output(connection, claim.project_id, row, cache_hit=True)
 
     def remember(self, claim: JobClaim, key: str, output: StepOutput) -> None:
         values = {
@@ -266,45 +262,3 @@ def _held(claim: JobClaim) -> ColumnElement[bool]:
 
 def _step(claim: JobClaim, index: int) -> ColumnElement[bool]:
     return and_(steps.c.job_id == claim.id, steps.c.project_id == claim.project_id, steps.c.index == index)
-
-
-def _output(connection: Connection, project_id: str, row: AnyRow, *, cache_hit: bool) -> StepOutput:
-    size = connection.execute(
-        select(blobs.c.bytes).where(blobs.c.project_id == project_id, blobs.c.sha256 == row.output_sha256)
-    ).scalar_one()
-    inspection = ModelInspection.model_validate(row.inspection)
-    return StepOutput(row.output_sha256, size, row.details, inspection, cache_hit)
-
-
-def _claim(connection: Connection, row: AnyRow, owner: str) -> JobClaim:
-    of = models.c
-    model = connection.execute(select(of.sha256, of.inspection).where(of.id == row.model_id)).one()
-    data = connection.execute(
-        select(datasets.c.sha256).where(datasets.c.id == row.dataset_id)
-    ).scalar_one_or_none()
-    done = connection.execute(
-        select(steps.c.output_sha256, steps.c.details, steps.c.inspection, steps.c.cache_hit)
-        .where(steps.c.job_id == row.id, steps.c.state == StepState.COMPLETED)
-        .order_by(steps.c.index)
-    ).all()
-    referred = connection.execute(
-        select(of.id, of.sha256)
-        .join(job_models, job_models.c.model_id == of.id)
-        .where(job_models.c.job_id == row.id)
-    ).all()
-    checkpoint = connection.execute(
-        select(steps.c.checkpoint_sha256).where(
-            steps.c.job_id == row.id, steps.c.project_id == row.project_id, steps.c.index == len(done)
-        )
-    ).scalar_one_or_none()
-    same = {name: getattr(row, name) for name in _SAME}
-    return JobClaim(
-        owner=owner,
-        model_sha256=model.sha256,
-        model_inspection=ModelInspection.model_validate(model.inspection),
-        data_sha256=data,
-        models={row.id: row.sha256 for row in referred},
-        checkpoint_sha256=checkpoint,
-        done=[_output(connection, row.project_id, step, cache_hit=step.cache_hit) for step in done],
-        **same,
-    )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy import Table, and_, delete, exists, or_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.elements import ColumnElement
 
 from app.adapters import tables
 from app.adapters.blobs import BlobStore
@@ -40,6 +41,7 @@ _BLOB_SECONDS = 24 * 3600.0
 _CACHE_MS = 30 * _DAY_MS
 _MESSAGE_MS = 30_000
 _COLLECT_SECONDS = 600
+_DROP_SECONDS = 5.0
 _BATCH = 500
 _GIVEN_UP = ErrorRecord(
     "E_WORKER_LOST",
@@ -102,25 +104,39 @@ class Sweep:
                 connection.execute(delete(table).where(table.c.deleted_at.is_not(None), unused))
         self._orphans()
 
+    def drop(self, project_id: str, sha256: str) -> None:
+        """Bytes that nobody needs any more and that were only ever worth keeping for a while: at once, unless
+        something else names them.
+        """
+        if self._forget(and_(blobs.c.project_id == project_id, blobs.c.sha256 == sha256)):
+            self._delete(sha256, _DROP_SECONDS)
+
     def _orphans(self) -> None:
+        if self._forget(blobs.c.created_at < now() - _DAY_MS):
+            for found in self._store.old(_BLOB_SECONDS):
+                self._delete(found.sha256, _BLOB_SECONDS)
+
+    def _forget(self, which: ColumnElement[bool]) -> bool:
+        """Removes those of the rows that vouch for bytes which no other row names."""
         named = [
             exists().where(column.table.c.project_id == blobs.c.project_id, column == blobs.c.sha256)
             for column in tables.BLOB_COLUMNS
         ]
         try:
             with self._database.write() as connection:
-                connection.execute(delete(blobs).where(blobs.c.created_at < now() - _DAY_MS, ~or_(*named)))
+                connection.execute(delete(blobs).where(which, ~or_(*named)))
         except IntegrityError:
             log.info("sweep.orphan_in_use")  # named meanwhile; the next sweep looks again
-            return
-        for found in self._store.old(_BLOB_SECONDS):
-            with self._database.read() as connection:
-                known = connection.execute(
-                    select(blobs.c.sha256).where(blobs.c.sha256 == found.sha256).limit(1)
-                )
-                orphan = known.one_or_none() is None
-            if orphan:
-                self._store.delete(found.sha256, older_than=_BLOB_SECONDS)
+            return False
+        return True
+
+    def _delete(self, sha256: str, older_than: float) -> None:
+        """The bytes, unless a row of any project vouches for them or they were written again meanwhile."""
+        with self._database.read() as connection:
+            known = connection.execute(select(blobs.c.sha256).where(blobs.c.sha256 == sha256).limit(1))
+            orphan = known.one_or_none() is None
+        if orphan:
+            self._store.delete(sha256, older_than=older_than)
 
     def _expired_jobs(self) -> None:
         expired = jobs.c.lease_until < now()

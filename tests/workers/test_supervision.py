@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from app.domain.errors import BlobsUnavailable
 from compression.errors import CompressionError
 from workers import supervision
+from workers.checkpoints import Checkpoints
 from workers.operations import KILL, InspectModel, Limits, Request
-from workers.sandbox import _collect, remove
+from workers.private import collect, remove
 from workers.supervision import Supervision
 
 REQUEST = Request(
@@ -46,7 +48,7 @@ def converse(peer: Peer, code: int = 0) -> Any:
     thread = threading.Thread(target=act)
     thread.start()
     try:
-        return Supervision(control, REQUEST, lambda _: None).run()
+        return Supervision(control, REQUEST, 0, lambda _: None).run()
     finally:
         thread.join(10)
         control.close()
@@ -71,6 +73,9 @@ LIES = [
     line({"error": {**ERROR, "code": "../../etc"}}),
     line({"progress": {"fraction": 2, "message": ""}}),
     b'{"progress": {"fraction": NaN, "message": ""}}\n',
+    b'{"progress": {"fraction": 0, "message": "", "numbers": {"loss": Infinity}}}\n',
+    line({"progress": {"fraction": 0, "message": "", "numbers": {"<b>": 1}}}),
+    line({"progress": {"fraction": 0, "message": "", "numbers": {f"n{i}": i for i in range(17)}}}),
     b"",
 ]
 
@@ -145,7 +150,60 @@ def test_only_a_plain_file_of_a_sane_size_is_collected(
     private.mkdir()
     leave(private, secret)
     with pytest.raises(CompressionError, match="E_SANDBOX_CRASH"):
-        _collect(private, "out", tmp_path, 100)
+        collect(private, "out", tmp_path, 100)
+
+
+@pytest.mark.parametrize("leave", [link, hard_link, fifo, folder, empty, large, nothing])
+def test_no_other_file_is_taken_for_a_checkpoint(leave: Callable[[Path, Path], None], tmp_path: Path) -> None:
+    secret, private = tmp_path / "secret", tmp_path / "private"
+    secret.write_bytes(b"canary")
+    private.mkdir()
+    leave(private, secret)
+    stored: list[Path] = []
+    with Checkpoints(tmp_path, 100, stored.append) as checkpoints:
+        checkpoints.look(private / "out")
+        assert checkpoints.latest is None
+    assert stored == []
+
+
+def test_checkpoints_are_copied_in_the_background_each_once(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    stored, free = [], threading.Event()
+
+    def store(path: Path) -> None:
+        free.wait(10)
+        stored.append(path.read_bytes())
+
+    def leave(content: bytes) -> None:
+        (tmp_path / "new").write_bytes(content)
+        (tmp_path / "new").replace(given)
+
+    with Checkpoints(tmp_path, 100, store) as checkpoints:
+        leave(b"first")
+        checkpoints.look(given)  # and does not wait for what blocks
+        leave(b"second")
+        checkpoints.look(given)
+        free.set()
+        latest = checkpoints.latest
+        assert latest is not None
+        assert latest.read_bytes() == b"first"
+        for _ in range(2):
+            checkpoints.look(given)
+            assert checkpoints.latest == latest
+        assert latest.read_bytes() == b"second"
+    assert stored == [b"first", b"second"]
+    assert not latest.exists()
+
+
+def test_a_store_that_is_away_costs_a_checkpoint_only(tmp_path: Path) -> None:
+    (tmp_path / "given").write_bytes(b"checkpoint")
+
+    def store(_path: Path) -> None:
+        raise BlobsUnavailable
+
+    with Checkpoints(tmp_path, 100, store) as checkpoints:
+        checkpoints.look(tmp_path / "given")
+        assert checkpoints.latest is not None  # good for a second child on this machine
 
 
 def test_a_directory_made_deep_on_purpose_is_removed(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""What a worker is given with a job: all that running it needs."""
+
+from sqlalchemy import Connection, select
+
+from app.adapters.database import AnyRow
+from app.adapters.tables import blobs, datasets, job_models, models, steps
+from app.domain.records import JobClaim, StepOutput
+from app.domain.states import StepState
+from compression.inspection import ModelInspection
+
+_SAME = [
+    "id",
+    "project_id",
+    "fence",
+    "attempts",
+    "model_id",
+    "recipe",
+    "seed",
+    "cache",
+    "target",
+    "timeout_seconds",
+]
+
+
+def claim(connection: Connection, row: AnyRow, owner: str) -> JobClaim:
+    of = models.c
+    model = connection.execute(select(of.sha256, of.inspection).where(of.id == row.model_id)).one()
+    data = connection.execute(
+        select(datasets.c.sha256).where(datasets.c.id == row.dataset_id)
+    ).scalar_one_or_none()
+    done = connection.execute(
+        select(steps.c.output_sha256, steps.c.details, steps.c.inspection, steps.c.cache_hit)
+        .where(steps.c.job_id == row.id, steps.c.state == StepState.COMPLETED)
+        .order_by(steps.c.index)
+    ).all()
+    referred = connection.execute(
+        select(of.id, of.sha256)
+        .join(job_models, job_models.c.model_id == of.id)
+        .where(job_models.c.job_id == row.id)
+    ).all()
+    checkpoint = connection.execute(
+        select(steps.c.checkpoint_sha256).where(
+            steps.c.job_id == row.id, steps.c.project_id == row.project_id, steps.c.index == len(done)
+        )
+    ).scalar_one_or_none()
+    same = {name: getattr(row, name) for name in _SAME}
+    return JobClaim(
+        owner=owner,
+        model_sha256=model.sha256,
+        model_inspection=ModelInspection.model_validate(model.inspection),
+        data_sha256=data,
+        models={row.id: row.sha256 for row in referred},
+        checkpoint_sha256=checkpoint,
+        done=[output(connection, row.project_id, step, cache_hit=step.cache_hit) for step in done],
+        **same,
+    )
+
+
+def output(connection: Connection, project_id: str, row: AnyRow, *, cache_hit: bool) -> StepOutput:
+    size = connection.execute(
+        select(blobs.c.bytes).where(blobs.c.project_id == project_id, blobs.c.sha256 == row.output_sha256)
+    ).scalar_one()
+    inspection = ModelInspection.model_validate(row.inspection)
+    return StepOutput(row.output_sha256, size, row.details, inspection, cache_hit)
