@@ -23,9 +23,9 @@ class Finetune(Technique):
     trains: ClassVar[bool] = True
     guidance: ClassVar[str] = (
         "Recovers what another step lost, or adapts a model to the data set. The techniques that prune and "
-        "distil fine-tune by themselves: this one is for a longer or different training after them. Without the "
-        "original as a teacher (loss: labels) a well-trained network easily gets worse. Makes nothing smaller or "
-        "faster."
+        "distil fine-tune by themselves: this one is for a longer or different training after them. Without "
+        "the original as a teacher (loss: labels) a well-trained network easily gets worse. Makes nothing "
+        "smaller or faster."
     )
 
     technique: Literal["finetune"] = "finetune"
