@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from compression.dataset import Dataset, Split
 from compression.model import Model
 from compression.technique import Context
+from compression.training.options import Training
 from tests.compression.networks import Builder
 
 F, I64 = TensorProto.FLOAT, TensorProto.INT64
@@ -53,6 +54,14 @@ def answers(x: np.ndarray, outputs: int) -> np.ndarray:
     """Numbers that depend on the inputs by a law the network can learn."""
     rule = np.random.default_rng(9).standard_normal((x.shape[-1], outputs)).astype(np.float32)
     return np.tanh(x @ rule)
+
+
+STEPS = Training(epochs=3, batch_size=32, loss="labels", validation=0, precision="float32")
+
+
+def problem(n: int = 160) -> Split:
+    x = inputs(n, WIDTH)
+    return Split({"x": x}, answers(x, 4).argmax(-1))
 
 
 def context(folder: Path, split: Split, seed: int = 0, **more: object) -> Context:
