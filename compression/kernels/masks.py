@@ -1,10 +1,10 @@
 """Masks: which weights stay when a share of them becomes zero. True stays.
 
 A weight comes as a view [..., outputs, inputs], whose last axis its layer sums over. Its scores are float32
-and never negative; they are made when asked for, so that of a large model those of one layer exist at a time.
+and never negative.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,19 @@ _HALF = 1 << 16
 
 def magnitudes(weight: Floats) -> Scores:
     """|w|, the criterion of torch.nn.utils.prune.l1_unstructured and of TFMOT."""
-    return np.abs(weight, dtype=np.float32)
+    return np.ascontiguousarray(np.abs(weight, dtype=np.float32))
+
+
+def lamp(scores: Scores) -> Scores:
+    """w^2 / sum of v^2 over all |v| >= |w| of the layer (Lee et al. 2021, arXiv:2010.07611): magnitudes made
+    comparable between layers. In the order of the magnitudes; the largest of every layer scores 1.
+    """
+    ordered = np.sort(scores, None)
+    energy = np.square(ordered[::-1], dtype=np.float64).cumsum()[::-1]
+    energy[energy == 0] = 1
+    shares = (np.square(ordered, dtype=np.float64) / energy).astype(np.float32)
+    shared: Scores = shares[np.searchsorted(ordered, scores)]
+    return shared
 
 
 def random(weight: Floats, seed: Sequence[int]) -> Scores:
@@ -65,40 +77,39 @@ def n_of_m(scores: Scores, n: int, m: int) -> Mask:
     return mask.reshape(*scores.shape[:-1], -1)[..., :length]
 
 
-def largest(scores: Sequence[Callable[[], Scores]], sparsity: float) -> Iterator[Mask]:
+def largest(scores: Sequence[Scores], sparsity: float) -> Iterator[Mask]:
     """Masks that together drop exactly round(sparsity x number of scores), the smallest; of equal ones the
     first. One score at least stays.
     """
-    total = sum(score().size for score in scores)
+    total = sum(score.size for score in scores)
     dropped = min(round(sparsity * total), total - 1)
     if dropped <= 0:
-        yield from (np.ones(score().shape, np.bool_) for score in scores)
+        yield from (np.ones(score.shape, np.bool_) for score in scores)
         return
     edge = threshold(scores, dropped - 1)
-    equal = dropped - sum(int(np.count_nonzero(score() < edge)) for score in scores)
+    equal = dropped - sum(int(np.count_nonzero(score < edge)) for score in scores)
     for score in scores:
-        values = score()
-        mask = np.ascontiguousarray(values >= edge)
-        at_edge = np.flatnonzero(values == edge)[:equal]
+        mask = score >= edge
+        at_edge = np.flatnonzero(score == edge)[:equal]
         mask.reshape(-1)[at_edge] = False
         equal -= len(at_edge)
         yield mask
 
 
-def threshold(scores: Sequence[Callable[[], Scores]], rank: int) -> np.float32:
+def threshold(scores: Sequence[Scores], rank: int) -> np.float32:
     """The score of that rank, from 0, among all.
 
     Floats that are not negative are ordered as their bits are: the upper 16 are found by counting, then the
-    lower ones among those that share them. No copy of the scores is made, nor sorted.
+    lower ones among those that share them. No copy of the scores is made, nor are they sorted.
     """
     upper, rank = _locate((bits >> 16 for bits in _pieces(scores)), rank)
     lower, _ = _locate((bits[bits >> 16 == upper] % _HALF for bits in _pieces(scores)), rank)
     return np.uint32(upper * _HALF + lower).view(np.float32)
 
 
-def _pieces(scores: Sequence[Callable[[], Scores]]) -> Iterator[npt.NDArray[np.uint32]]:
+def _pieces(scores: Sequence[Scores]) -> Iterator[npt.NDArray[np.uint32]]:
     for score in scores:
-        bits = score().reshape(-1).view(np.uint32)
+        bits = score.reshape(-1).view(np.uint32)
         yield from (bits[start : start + _PIECE] for start in range(0, bits.size, _PIECE))
 
 

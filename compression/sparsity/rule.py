@@ -1,8 +1,7 @@
 """Which weights of a network become zero."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -22,43 +21,42 @@ class Rule:
 
     pattern: Pattern
     scope: Literal["layer", "global"]
-    criterion: Literal["l1", "random"]
+    criterion: Literal["lamp", "l1", "random"]
     seed: int
 
     def choose(
         self, layers: Sequence[Layer], weights: Mapping[str, Array], sparsity: float
     ) -> Iterator[tuple[str, masks.Mask]]:
-        """By weight, each as its weight is stored. True stays."""
-        scores = [
-            partial(self._scores, layer.view(weights[layer.weight]), index)
-            for index, layer in enumerate(layers)
-        ]
-        for layer, mask in zip(layers, self._chosen(scores, sparsity), strict=True):
-            yield layer.weight, self._stored(layer, mask, weights[layer.weight].shape)
+        """By weight, each as its weight is stored; True stays. Scores of all weights exist at once only where
+        they are ranked together.
+        """
+        views = [layer.view(weights[layer.weight]) for layer in layers]
+        scores = (self._scores(view, index) for index, view in enumerate(views))
+        for layer, view, mask in zip(layers, views, self._chosen(scores, sparsity), strict=True):
+            yield layer.weight, self._stored(layer, mask, view)
 
-    def _scores(self, weight: Array, index: int) -> masks.Scores:
-        scores = (
-            masks.magnitudes(weight) if self.criterion == "l1" else masks.random(weight, (self.seed, index))
-        )
-        return masks.block_means(scores, self.pattern.shape) if isinstance(self.pattern, Block) else scores
+    def _scores(self, view: Array, index: int) -> masks.Scores:
+        random = self.criterion == "random"
+        scores = masks.random(view, (self.seed, index)) if random else masks.magnitudes(view)
+        if isinstance(self.pattern, Block):
+            scores = masks.block_means(scores, self.pattern.shape)
+        together = self.criterion == "lamp" and self.scope == "global"
+        return masks.lamp(scores) if together and not isinstance(self.pattern, NOfM) else scores
 
-    def _chosen(self, scores: Sequence[Callable[[], masks.Scores]], sparsity: float) -> Iterator[masks.Mask]:
+    def _chosen(self, scores: Iterator[masks.Scores], sparsity: float) -> Iterator[masks.Mask]:
         match self.pattern:
             case NOfM(n=n, m=m):
                 stay = max(n, round(m * (1 - sparsity)))
-                return (masks.n_of_m(score(), stay, m) for score in scores)
+                return (masks.n_of_m(score, stay, m) for score in scores)
             case Unstructured() | Block():
                 if self.scope == "global":
-                    return masks.largest(scores, sparsity)
+                    return masks.largest(list(scores), sparsity)
                 return (mask for score in scores for mask in masks.largest([score], sparsity))
 
-    def _stored(self, layer: Layer, mask: masks.Mask, shape: tuple[int, ...]) -> masks.Mask:
-        stored = np.empty(shape, np.bool_)
-        view = layer.view(stored)
+    def _stored(self, layer: Layer, mask: masks.Mask, view: Array) -> masks.Mask:
         if isinstance(self.pattern, Block):
             mask = masks.of_blocks(mask, self.pattern.shape, view.shape)
-        view[...] = mask
-        return stored
+        return np.ascontiguousarray(np.moveaxis(mask, (-2, -1), layer.axes))
 
 
 def prune(layers: Layers, chosen: Sequence[Layer], rule: Rule, sparsity: float) -> int:

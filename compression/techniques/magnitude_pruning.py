@@ -53,11 +53,13 @@ class MagnitudePruning(Technique):
         description="share of zeros in the pruned weights at the end; null: 0.8, or what n and m say",
     )
     scope: Literal["layer", "global"] = Field(
-        default="layer",
-        description="what the share is of: each layer, or all together: layers of small weights lose more",
+        default="global",
+        description="what the share is of: each layer, or all of them together (n_m: always each group)",
     )
-    criterion: Literal["l1", "random"] = Field(
-        default="l1", description="what goes first: the smallest, or any"
+    criterion: Literal["lamp", "l1", "random"] = Field(
+        default="lamp",
+        description="what goes first: weights that are small for their layer, small of all, or any; within a "
+        "layer the first two are the same",
     )
     pattern: Pattern = Field(
         default=Unstructured(), discriminator="kind", description="which weights go together"
@@ -144,7 +146,9 @@ class MagnitudePruning(Technique):
             chosen = self._chosen(Layers(engine.model.proto.graph))
             return [Masking(engine, chosen, rule, self.schedule, self.final)]
 
-        return fine_tune(model, self.training, context, extensions=masking, stage=Stage("pruning"))
+        return fine_tune(
+            model, self.training, context, extensions=masking, stage=Stage("pruning"), renormalise=True
+        )
 
     def _chosen(self, layers: "Layers") -> "list[Layer]":
         """Errors: CompressionError `nothing_to_prune`."""

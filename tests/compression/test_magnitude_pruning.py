@@ -49,7 +49,7 @@ def images(side: int = SIDE, seed: int = 0) -> Dataset:
 
 def prune(model: Model, folder: Path, data: Dataset | None = None, **step: Any) -> Applied:
     context = {name: step.pop(name) for name in ("resume", "checkpoint", "seed") if name in step}
-    step = {"training": None, "skip_first_and_last": False} | step
+    step = {"training": None, "skip_first_and_last": False, "scope": "layer"} | step
     made = MagnitudePruning.model_validate(step)
     return made.apply(model, Context(data, context.pop("seed", 0), folder, **context))
 
@@ -88,10 +88,28 @@ def test_one_shot_zeroes_the_smallest_of_each_layer(tmp_path: Path) -> None:
 
 
 def test_a_global_share_takes_from_where_weights_are_small(tmp_path: Path) -> None:
-    made = prune(dense(), tmp_path, sparsity=0.75, scope="global")
-    found = sparsities(made.model)
-    assert found["hidden.weight"] > 0.75 > found["head.weight"]
-    assert made.details["sparsity"] == pytest.approx(0.75, abs=1e-3)
+    for criterion in ("l1", "lamp"):
+        made = prune(dense(), tmp_path, sparsity=0.75, scope="global", criterion=criterion)
+        found = sparsities(made.model)
+        assert found["hidden.weight"] > 0.75 > found["head.weight"]
+        assert made.details["sparsity"] == pytest.approx(0.75, abs=1e-3)
+
+
+def test_lamp_does_not_empty_a_layer_of_small_weights(tmp_path: Path) -> None:
+    proto = dense().copy()
+    for tensor in proto.graph.initializer:
+        if tensor.name == "hidden.weight":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) / 1000, tensor.name))
+    model = Model(proto)
+    found = {
+        criterion: sparsities(prune(model, tmp_path, scope="global", criterion=criterion).model)
+        for criterion in ("l1", "lamp")
+    }
+    assert found["l1"] == {
+        "hidden.weight": pytest.approx(0.8 * (1 + CLASSES / SIDE**2), abs=1e-3),
+        "head.weight": 0,
+    }
+    assert found["lamp"] == sparsities(prune(dense(), tmp_path, scope="global").model)
 
 
 def test_random_is_by_the_seed(tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
 """Masks as numpy alone would choose them, and as torch.nn.utils.prune does."""
 
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -25,8 +22,8 @@ weights = st.one_of(
 )
 
 
-def scores(*found: Values) -> list[Callable[[], masks.Scores]]:
-    return [partial(masks.magnitudes, one) for one in found]
+def scores(*found: Values) -> list[masks.Scores]:
+    return [masks.magnitudes(one) for one in found]
 
 
 @given(st.lists(weights, min_size=1, max_size=4), st.floats(0, 1))
@@ -76,15 +73,34 @@ def test_as_torch_prunes(sparsity: float) -> None:
         assert np.array_equal(mask, layer.weight_mask.numpy() == 1)
 
 
+@given(weights)
+def test_lamp_is_the_share_of_what_is_not_smaller(weight: Values) -> None:
+    values = np.abs(weight.astype(np.float64)).ravel()
+    energy = [np.square(values[values >= value]).sum() for value in values]
+    expected = [value**2 / total if total else 0 for value, total in zip(values, energy, strict=True)]
+    found = masks.lamp(masks.magnitudes(weight))
+    assert found.shape == weight.shape
+    assert found.ravel() == pytest.approx(expected, rel=1e-5, abs=1e-30)
+
+
+def test_lamp_does_not_care_for_the_scale_of_a_layer() -> None:
+    random = np.random.default_rng(0)
+    one, other = random.standard_normal((2, 20, 30), np.float32)
+    plain = masks.largest([masks.lamp(masks.magnitudes(layer)) for layer in (one, other)], 0.9)
+    scaled = masks.largest([masks.lamp(masks.magnitudes(layer)) for layer in (one * 64, other / 64)], 0.9)
+    for before, after in zip(plain, scaled, strict=True):
+        assert np.array_equal(before, after)
+
+
 def test_random_scores_repeat_and_take_zeros_first() -> None:
     weight = np.random.default_rng(0).standard_normal((40, 50), np.float32)
     weight[:10] = 0
     drawn = masks.random(weight, (3, 1))
     assert np.array_equal(drawn, masks.random(weight, (3, 1)))
     assert not np.array_equal(drawn, masks.random(weight, (3, 2)))
-    (half,) = masks.largest([lambda: drawn], 0.5)
+    (half,) = masks.largest([drawn], 0.5)
     assert not half[:10].any()
-    (more,) = masks.largest([lambda: masks.random(weight * half, (3, 1))], 0.8)
+    (more,) = masks.largest([masks.random(weight * half, (3, 1))], 0.8)
     assert not (more & ~half).any()
     assert abs(np.abs(weight[half]).mean() - np.abs(weight[10:]).mean()) < 0.05, "large ones go as others do"
 
