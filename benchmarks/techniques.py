@@ -95,7 +95,7 @@ def table(subject: Subject, rows: Sequence[Entry], found: Found, failed: dict[st
 def run(options: argparse.Namespace) -> None:
     options.work.mkdir(parents=True, exist_ok=True)
     source = Source(options.data, options.work, options.images, EPOCHS)
-    trials = Trials(options.work, options.threads, options.cached)
+    trials = Trials(options.work, options.threads, options.cached, options.measure_again)
     budget = Epochs(EPOCHS * options.epochs_share, options.student_epochs)
     rows = [entry for entry in entries(budget) if any(word in entry.name for word in options.only)]
     subjects = {name: MAKERS[name](source) for name in dict.fromkeys(entry.subject for entry in rows)}
@@ -144,6 +144,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=60_000, help="trained on, at most")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--cached", action="store_true", help="run nothing that was not run before")
+    parser.add_argument("--measure-again", action="store_true", help="also what was measured before")
     run(parser.parse_args())
 
 

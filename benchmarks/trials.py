@@ -31,6 +31,8 @@ class Trials:
     threads: int
     cached: bool = False
     """Nothing is run that was not run before."""
+    again: bool = False
+    """Models that are there are measured once more: the machine was busy, say."""
 
     def measured(self, subject: Subject, steps: Steps, seed: int) -> dict[str, Any] | None:
         """Figures of the model that the steps make of the subject; None where it is not there and only what
@@ -42,9 +44,9 @@ class Trials:
         if model is None:
             return None
         record = model.with_name("measured.json")
-        if not record.exists():
-            if self.cached:
-                return None
+        if self.cached and not self.again and not record.exists():
+            return None
+        if self.again or not record.exists():
             found = figures(compare(subject.model, model, subject.data))
             record.write_text(json.dumps(found, indent=1))
         result: dict[str, Any] = json.loads(record.read_text())
