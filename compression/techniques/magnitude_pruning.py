@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 _SPARSITY = 0.8
 
 
+class RecoveryTraining(Training):
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
+        description="at its highest; null: 0.05 for sgd, 0.001 for adamw: weights have far to go",
+    )
+
+    @property
+    def peak_rate(self) -> float:
+        return self.learning_rate or {"sgd": 0.05, "adamw": 1e-3}[self.optimizer]
+
+
 class MagnitudePruning(Technique):
     """Makes weights of small magnitude exactly zero, and trains the others to make up for them.
 
@@ -77,8 +91,9 @@ class MagnitudePruning(Technique):
         max_length=10_000,
         description="names of nodes, of their outputs, or of weights that are left out",
     )
-    training: Training | None = Field(
-        default=Training(), description="how the other weights are trained; null: pruned at once, not trained"
+    training: RecoveryTraining | None = Field(
+        default=RecoveryTraining(),
+        description="how the other weights are trained; null: pruned at once, not trained",
     )
 
     @model_validator(mode="after")
