@@ -26,12 +26,14 @@ def magnitudes(weight: Floats) -> Scores:
 
 def lamp(scores: Scores) -> Scores:
     """w^2 / sum of v^2 over all |v| >= |w| of the layer (Lee et al. 2021, arXiv:2010.07611): magnitudes made
-    comparable between layers. In the order of the magnitudes; the largest of every layer scores 1.
+    comparable between layers. In the order of the magnitudes; the largest of every layer scores 1, and only
+    zeros score 0.
     """
     ordered = np.sort(scores, None)
     energy = np.square(ordered[::-1], dtype=np.float64).cumsum()[::-1]
     energy[energy == 0] = 1
     shares = (np.square(ordered, dtype=np.float64) / energy).astype(np.float32)
+    shares[ordered > 0] = np.maximum(shares[ordered > 0], np.finfo(np.float32).tiny)
     shared: Scores = shares[np.searchsorted(ordered, scores)]
     return shared
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.inspection import Trait
-from compression.sparsity.options import NOfM, Pattern, PolynomialDecay, Schedule, Unstructured
+from compression.sparsity.options import Constant, NOfM, Pattern, PolynomialDecay, Schedule, Unstructured
 from compression.technique import Applied, Context, Need, Promise, Technique
 from compression.training.options import Training
 
@@ -23,12 +23,14 @@ _SPARSITY = 0.8
 
 
 class RecoveryTraining(Training):
+    """As any other, at a higher rate: the weights that stay have far to go."""
+
     learning_rate: float | None = Field(
         default=None,
         gt=0,
         le=10,
         allow_inf_nan=False,
-        description="at its highest; null: 0.05 for sgd, 0.001 for adamw: weights have far to go",
+        description="at its highest; null: 0.05 for sgd, 0.001 for adamw",
     )
 
     @property
@@ -105,8 +107,9 @@ class MagnitudePruning(Technique):
             initial = self.schedule.initial_sparsity
             if initial > self.final:
                 raise ValueError(f"initial_sparsity {initial:g} is more than the final {self.final:g}")
-            if self.training is not None and self.training.patience is not None:
-                raise ValueError("patience may stop the training before the schedule ends: leave it out")
+        at_once = isinstance(self.schedule, Constant) and self.schedule.begin_step == 0
+        if self.training is not None and self.training.patience is not None and not at_once:
+            raise ValueError("patience may stop the training before the schedule ends: leave it out")
         return self
 
     @property

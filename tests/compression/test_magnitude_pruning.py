@@ -289,6 +289,10 @@ def test_a_network_of_first_and_last_layers_alone_says_how_to_prune_it(tmp_path:
             "n and m make 0.75 of the weights zero",
         ),
         ({"training": {"patience": 1}}, "patience may stop the training before"),
+        (
+            {"training": {"patience": 1}, "schedule": {"kind": "constant", "begin_step": 1}},
+            "patience may stop",
+        ),
         ({"sparsity": 1.0}, "less than 1"),
     ],
 )

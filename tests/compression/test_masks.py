@@ -83,6 +83,11 @@ def test_lamp_is_the_share_of_what_is_not_smaller(weight: Values) -> None:
     assert found.ravel() == pytest.approx(expected, rel=1e-5, abs=1e-30)
 
 
+def test_lamp_tells_tiny_weights_from_zeros() -> None:
+    found = masks.lamp(np.array([0, 1e-30, 1e-25, 1], np.float32))
+    assert found[0] == 0 < found[1] <= found[2] < found[3] == 1
+
+
 def test_lamp_does_not_care_for_the_scale_of_a_layer() -> None:
     random = np.random.default_rng(0)
     one, other = random.standard_normal((2, 20, 30), np.float32)
