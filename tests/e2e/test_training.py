@@ -4,7 +4,9 @@ import signal
 import time
 
 import pytest
+from sqlalchemy import select
 
+from app.adapters.tables import steps
 from tests.compression import networks
 from tests.e2e.test_failures import children, one_worker, types
 from tests.programs import eventually
@@ -83,6 +85,24 @@ def test_told_to_leave_in_mid_training_a_worker_gives_back_what_it_had(
     assert digests(job) == digests(undisturbed)
     assert job["attempts"] == 1
     assert "going on from the checkpoint of the earlier attempt" in said(service, job)
+
+
+def test_a_checkpoint_whose_bytes_are_lost_costs_time_only(
+    service: Service, cnn: Json, data: Json, undisturbed: Json
+) -> None:
+    job = service.submit(cnn, data, *STEPS, cache="off")
+    service.reached(job, "job.step.checkpointed")
+    service.workers[-1].kill()
+    with service.services.database.read() as connection:
+        query = select(steps.c.checkpoint_sha256).where(steps.c.job_id == job["id"], steps.c.index == 0)
+        sha256 = connection.execute(query).scalar_one()
+    (service.settings.data_dir / "blobs" / sha256[:2] / sha256).write_bytes(b"other")
+    service.start_worker()
+
+    job = service.finished(job, 300)
+
+    assert digests(job) == digests(undisturbed)
+    assert "the checkpoint of the earlier attempt is lost: this step starts afresh" in said(service, job)
 
 
 def test_a_cancel_takes_effect_in_mid_training(service: Service, cnn: Json, data: Json) -> None:
