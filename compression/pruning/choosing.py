@@ -18,7 +18,7 @@ from compression.pruning.costs import Costs
 from compression.pruning.criteria import ABSOLUTE, scores
 from compression.pruning.evidence import Evidence
 from compression.pruning.options import Cut, Options
-from compression.pruning.reconstruction import reconstructed
+from compression.pruning.reconstruction import Samples, reconstructed
 from compression.pruning.selection import Budget, Kept, Scores, select, smallest
 from compression.technique import Context
 from compression.training.tuning import statistics
@@ -34,17 +34,8 @@ _PATIENCE = 2
 @dataclass(frozen=True)
 class Choice:
     cut: Cut
-    looked: Channels
-    """Of the network without the dropped blocks."""
-    evidence: Evidence | None = None
-    """None: the readers are left as they are."""
-
-    def carried_out(self) -> Model:
-        looked = self.looked
-        if self.evidence is not None:
-            readers = list(self.evidence.readers.values())
-            looked = reconstructed(looked, self.cut.kept, readers, self.evidence.moments)
-        return Model(channels.cut(looked, self.cut.kept))
+    model: Model
+    """After it."""
 
 
 class Chooser:
@@ -56,13 +47,13 @@ class Chooser:
         self._split = _split(start, context)
         self._feeds = next(samples.first(self._split, start.inputs, 1))
         whole = self._look(start)
-        self.groups = whole.groups
+        self.sizes = {group.name: group.size for group in whole.groups}
         self.costs = Costs(options.target, whole, self._feeds, context.scratch)
 
     def given(self, model: Model, cut: Cut, *, correct: bool) -> Choice:
         """A cut that is known already. Errors: CompressionError `unknown_block`, `unknown_group`."""
         looked = self._look(self._without(model, cut.dropped))
-        return Choice(cut, looked, self._evidence(looked) if correct and self._options.reconstruct else None)
+        return Choice(cut, self._carried_out(looked, cut.kept, correct=correct))
 
     def best(self, model: Model, limit: float) -> Choice:
         """Of a network that costs at most `limit`, as a share of the start.
@@ -72,24 +63,27 @@ class Chooser:
         first = self._chosen(model, (), limit)
         if not self._options.blocks:
             return first
-        found, worse = [(self._distance(first), first)], 0
+        found, worse = [(self._distance(first.model), first)], 0
         for dropped in self._prefixes(model):
             if worse == _PATIENCE:
                 break
             choice = self._chosen(model, dropped, limit)
-            distance = self._distance(choice)
+            distance = self._distance(choice.model)
             worse = worse + 1 if distance > min(found, key=_first)[0] else 0
             found.append((distance, choice))
         return min(found, key=_first)[1]
 
     def _chosen(self, model: Model, dropped: Sequence[str], limit: float) -> Choice:
         looked = self._look(self._without(model, dropped))
-        evidence = self._evidence(looked)
-        if dropped and self.costs.of(looked, {}) <= limit:
-            kept: Kept = {}
-        else:
-            kept = self._selected(evidence, limit)
-        return Choice(Cut(tuple(dropped), kept), looked, evidence if self._options.reconstruct else None)
+        enough = bool(dropped) and self.costs.of(looked, {}) <= limit
+        kept = {} if enough else self._selected(self._evidence(looked), limit)
+        return Choice(Cut(tuple(dropped), kept), self._carried_out(looked, kept, correct=True))
+
+    def _carried_out(self, looked: Channels, kept: Kept, *, correct: bool) -> Model:
+        if not correct or not self._options.reconstruct:
+            return Model(channels.cut(looked, kept))
+        using = Samples(self._split, self._options.samples, self._context.threads)
+        return Model(reconstructed(looked, kept, using))
 
     def _selected(self, evidence: Evidence, limit: float) -> Kept:
         looked, options = evidence.looked, self._options
@@ -103,9 +97,13 @@ class Chooser:
         weights = self.costs.units(looked) if options.criterion in ABSOLUTE else dict.fromkeys(found, 1.0)
         tries = _MEASURED if options.target == "latency" else _COUNTED
         budget = Budget(lambda kept: self.costs.of(looked, kept), limit, tries)
-        kept = select(found, weights, options.limits, budget, uniform=options.uniform)
+        ranges = {
+            name: options.limits.range(self.sizes.get(name, len(own)), len(own))
+            for name, own in found.items()
+        }
+        kept = select(found, weights, ranges, budget, uniform=options.uniform)
         if kept is None:
-            raise _unreachable(1 - self.costs.of(looked, smallest(found, options.limits)), options)
+            raise _unreachable(1 - self.costs.of(looked, smallest(found, ranges)), options)
         return kept
 
     def _scores(self, evidence: Evidence) -> Scores:
@@ -139,8 +137,8 @@ class Chooser:
             yield dropped
 
     def _price(self, model: Model, dropped: Sequence[str]) -> float:
-        looked = self._look(self._without(model, dropped))
-        return self._distance(Choice(Cut(), looked)) / max(1 - self.costs.of(looked, {}), 1e-6)
+        left = self._without(model, dropped)
+        return self._distance(left) / max(1 - self.costs.of(self._look(left), {}), 1e-6)
 
     def _without(self, model: Model, dropped: Sequence[str]) -> Model:
         for name in dropped:
@@ -151,10 +149,10 @@ class Chooser:
             model = Model(blocks.drop(model.proto, found[name]))
         return model
 
-    def _distance(self, choice: Choice) -> float:
+    def _distance(self, model: Model) -> float:
         """How far outputs are from those of the start: KL divergence of classes, else noise to signal."""
         fidelity = Fidelity()
-        for reference, output in zip(self._reference, self._outputs(choice.carried_out()), strict=True):
+        for reference, output in zip(self._reference, self._outputs(model), strict=True):
             fidelity.add(reference, output)
         return fidelity.kl if fidelity.kl is not None else 10 ** (-(fidelity.sqnr_db or 0.0) / 10)
 

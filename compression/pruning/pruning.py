@@ -68,7 +68,7 @@ def prune(model: Model, options: Options, context: Context) -> tuple[Model, Mapp
         else:
             context.report(begin, f"choosing what to cut ({number} of {steps})")
             choice = chooser.best(network, 1 - options.ratio * number / steps)
-        network = choice.carried_out()
+        network = choice.model
         record.cuts.append(choice.cut)
         if number <= len(earlier.recovery):
             record.recovery.append(earlier.recovery[number - 1])
@@ -88,12 +88,11 @@ def prune(model: Model, options: Options, context: Context) -> tuple[Model, Mapp
 
 def _details(before: Model, after: Model, record: _Record, chooser: Chooser) -> dict[str, Any]:
     costs = [model.inspect() for model in (before, after)]
-    sizes = {group.name: group.size for group in chooser.groups}
     whole = record.whole
     return {
         "groups": {
             name: {"units": size, "kept": len(whole.kept.get(name, range(size)))}
-            for name, size in sizes.items()
+            for name, size in chooser.sizes.items()
         },
         "kept": whole.kept,
         "dropped": list(whole.dropped),

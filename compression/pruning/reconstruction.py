@@ -1,67 +1,177 @@
-"""Reconstruction: the layers that read what is cut are corrected, so that their outputs change least.
+"""Reconstruction: layer by layer, the weights that read what was cut are fitted anew by least squares, so
+that the layer gives of the smaller network's activations what it gave of the original's.
 
-What a removed channel held is told from the kept ones by least squares on calibration samples, and added to
-their weights (He et al. 2017, arXiv:1707.06168; Luo et al. 2017, ThiNet, arXiv:1707.06342, in closed form).
+After He et al. 2017 (arXiv:1707.06168, section 3.2) and ThiNet (Luo et al. 2017, arXiv:1707.06342), in closed
+form: each original channel is told from the channels there are now, drift of earlier layers included.
 """
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
 
-from compression.graph import channels
+from compression import runtime
+from compression.dataset import Split
+from compression.graph import channels, tensors, walk
+from compression.graph.channels import Channels, Kept
 from compression.graph.index import Index
 from compression.kernels.redundancy import regularised
-from compression.pruning.observation import Floats, Moments, Reader
+from compression.pruning.observation import BATCH, POSITIONS, WIDEST, Floats, Reader, readers
 
-Mask = npt.NDArray[np.bool_]
-
-
-def reconstructed(
-    looked: channels.Channels, kept: channels.Kept, readers: list[Reader], moments: Mapping[str, Moments]
-) -> channels.Channels:
-    """The same graph with corrected weights and biases, to be cut next."""
-    model = onnx.ModelProto()
-    model.CopyFrom(looked.model)
-    index = Index(model.graph)
-    found = channels.masks(looked, kept)
-    for reader in readers:
-        mask = found.get(reader.weight, {}).get(reader.weight_axis)
-        seen = moments.get(reader.source)
-        if mask is not None and seen is not None and (moment := seen.second) is not None:
-            _correct(index, reader, mask, seen.mean, moment)
-    return looked.with_model(model)
+ENOUGH = 1 << 16
+"""Positions that a fit is made of; at least `FEWEST` samples."""
+FEWEST = 64
 
 
-def _correct(index: Index, reader: Reader, mask: Mask, mean: Floats, moment: Floats) -> None:
-    bias = _bias(index, reader)
-    if not bias:
-        mean = np.zeros_like(mean)
-    told = _told(moment - np.outer(mean, mean), mask)
-    weight = numpy_helper.to_array(index.initializers[reader.weight])
-    rows = np.moveaxis(weight.astype(np.float64), reader.weight_axis, 0)
-    lost = rows[~mask]
-    rows[mask] += np.tensordot(told, lost, 1)
-    index.replace(reader.weight, np.moveaxis(rows, 0, reader.weight_axis).astype(weight.dtype))
+@dataclass(frozen=True)
+class Samples:
+    split: Split
+    most: int
+    threads: int
+
+
+def reconstructed(looked: Channels, kept: Kept, samples: Samples) -> onnx.ModelProto:
+    """The cut network with corrected weights and biases.
+
+    Errors: CompressionError E_MODEL_RUN, `unknown_group`, `empty_group`.
+    """
+    cut = channels.cut(looked, kept)
+    masks = channels.masks(looked, kept)
+    affected = [reader for reader in readers(looked) if reader.weight in masks]
+    for level in _levels(looked.model.graph, affected):
+        fits = _observed(looked, cut, level, samples)
+        for reader in level:
+            if fits[reader.weight].sound:
+                _correct(looked, cut, reader, masks[reader.weight], fits[reader.weight])
+    return cut
+
+
+def _levels(graph: onnx.GraphProto, affected: Sequence[Reader]) -> list[list[Reader]]:
+    """Readers that do not depend on each other, those that others depend on first."""
+    by_output = {reader.node.output[0]: reader for reader in affected}
+    depth: dict[str, int] = defaultdict(int)
+    levels: dict[int, list[Reader]] = defaultdict(list)
+    for node in graph.node:
+        below = max((depth[name] for name in walk.reads(node)), default=0)
+        reader = by_output.get(node.output[0])
+        if reader is not None:
+            levels[below].append(reader)
+        depth.update(dict.fromkeys(node.output, below + (reader is not None)))
+    return [levels[number] for number in sorted(levels)]
+
+
+@dataclass
+class _Fit:
+    """Moments of a layer's input in the original (x) and in the cut network (y)."""
+
+    count: int = 0
+    x: Floats = field(default_factory=lambda: np.zeros(()))
+    y: Floats = field(default_factory=lambda: np.zeros(()))
+    xy: Floats = field(default_factory=lambda: np.zeros(()))
+    yy: Floats = field(default_factory=lambda: np.zeros(()))
+
+    @property
+    def sound(self) -> bool:
+        return self.count > 0
+
+    def add(self, x: Floats, y: Floats) -> None:
+        """[positions, slices] each."""
+        self.count += len(x)
+        self.x, self.y = self.x + x.sum(0), self.y + y.sum(0)
+        self.xy, self.yy = self.xy + x.T @ y, self.yy + y.T @ y
+
+    def told(self, mask: npt.NDArray[np.bool_], *, shifted: bool) -> tuple[Floats, Floats]:
+        """(A, b) of x ~ y A + b: [slices of y, of x] and [slices of x]; b is zero unless it may shift."""
+        x, y = (self.x / self.count, self.y / self.count) if shifted else (0 * self.x, 0 * self.y)
+        xy, yy = self.xy / self.count - np.outer(x, y), self.yy / self.count - np.outer(y, y)
+        same = np.eye(len(mask))[mask]
+        told = same + np.linalg.solve(regularised(yy), xy.T - yy @ same)
+        return told, x - y @ told
+
+
+def _observed(
+    looked: Channels, cut: onnx.ModelProto, level: Sequence[Reader], samples: Samples
+) -> Mapping[str, _Fit]:
+    """By weight."""
+    sources = {reader.source: reader.source_axis for reader in level}
+    positions = min(
+        int(np.prod(looked.shapes[name])) // looked.shapes[name][axis] for name, axis in sources.items()
+    )
+    wanted = int(np.clip(-(-ENOUGH // positions), FEWEST, max(samples.most, FEWEST)))
+    sessions = [
+        runtime.session(_upstream(model, sources), threads=samples.threads) for model in (looked.model, cut)
+    ]
+    inputs = tensors.inputs(looked.model.graph)
+    size = samples.split.batch_size(inputs, BATCH)
+    both = (
+        runtime.run_split(one, samples.split, inputs, size=BATCH, outputs=list(sources)) for one in sessions
+    )
+    fits = {reader.weight: _Fit() for reader in level}
+    random = np.random.default_rng(0)
+    for _, original, smaller in zip(range(0, wanted, size), *both, strict=False):
+        for reader in level:
+            x, y = (_rows(part[reader.source], reader.source_axis) for part in (original, smaller))
+            if x.shape[1] <= WIDEST:
+                some = random.choice(len(x), POSITIONS, replace=False) if len(x) > POSITIONS else slice(None)
+                fits[reader.weight].add(x[some].astype(np.float64), y[some].astype(np.float64))
+    return fits
+
+
+def _rows(values: runtime.Array, axis: int) -> runtime.Array:
+    moved = np.moveaxis(values, axis, -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
+def _upstream(model: onnx.ModelProto, names: Mapping[str, int]) -> onnx.ModelProto:
+    """What makes these tensors, which become the outputs."""
+    needed, nodes = set(names), []
+    for node in reversed(model.graph.node):
+        if needed & set(node.output):
+            nodes.append(node)
+            needed |= walk.reads(node)
+    part = onnx.ModelProto(
+        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
+    )
+    part.graph.name = model.graph.name
+    part.graph.node.extend(reversed(nodes))
+    part.graph.input.extend(model.graph.input)
+    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
+    return part
+
+
+def _correct(
+    looked: Channels,
+    cut: onnx.ModelProto,
+    reader: Reader,
+    axes: Mapping[int, npt.NDArray[np.bool_]],
+    fit: _Fit,
+) -> None:
+    before, after = Index(looked.model.graph), Index(cut.graph)
+    weight = onnx.numpy_helper.to_array(before.initializers[reader.weight])
+    bias = _bias(after, reader)
+    told, shift = fit.told(axes.get(reader.weight_axis, np.ones(len(fit.x), bool)), shifted=bool(bias))
+    rows = weight.astype(np.float64)
+    for axis, mask in axes.items():
+        rows = rows if axis == reader.weight_axis else np.compress(mask, rows, axis)
+    rows = np.moveaxis(rows, reader.weight_axis, 0)
+    fitted = np.moveaxis(np.tensordot(told, rows, 1), 0, reader.weight_axis)
+    after.replace(reader.weight, fitted.astype(weight.dtype))
     if bias:
-        shift = mean[~mask] - mean[mask] @ told
-        before = numpy_helper.to_array(index.initializers[bias])
-        outputs = np.tensordot(shift, lost, 1)
-        extra = outputs.sum(tuple(range(1, outputs.ndim)))
-        index.replace(bias, (before + extra).astype(before.dtype))
-
-
-def _told(moment: Floats, mask: Mask) -> Floats:
-    """[kept, removed]: x_removed ~ x_kept @ told."""
-    own = regularised(moment[np.ix_(mask, mask)])
-    return np.asarray(np.linalg.solve(own, moment[np.ix_(mask, ~mask)]))
+        own = onnx.numpy_helper.to_array(after.initializers[bias])
+        moved = np.tensordot(shift, rows, 1)
+        moved = moved.sum(tuple(range(1, moved.ndim)))
+        after.replace(bias, (own + moved).astype(own.dtype))
 
 
 def _bias(index: Index, reader: Reader) -> str:
-    """Of a Conv or Gemm, if it is the layer's own."""
-    if reader.node.op_type not in {"Conv", "Gemm"} or len(reader.node.input) < 3:
+    """Of a Conv or Gemm, if it is the layer's own and added as it is."""
+    node = reader.node
+    plain = walk.attribute(node, "alpha", 1.0) == walk.attribute(node, "beta", 1.0) == 1
+    if node.op_type not in {"Conv", "Gemm"} or len(node.input) < 3 or not plain:
         return ""
-    name = reader.node.input[2]
+    name = node.input[2]
     return name if name in index.initializers and index.only_consumer(name) is not None else ""

@@ -13,23 +13,39 @@ BISECTIONS = 24
 
 
 @dataclass(frozen=True)
+class Range:
+    """How many units of a group may stay."""
+
+    least: int
+    most: int
+    step: int = 1
+
+    def count(self, wanted: float) -> int:
+        """The nearest multiple of the step within the range."""
+        return int(np.clip(self.step * round(wanted / self.step), self.least, self.most))
+
+
+@dataclass(frozen=True)
 class Limits:
-    """Of how many units of a group stay."""
+    """Of every group, whatever was cut before."""
 
     round_to: int = 8
     min_channels: int = 8
     max_ratio: float = 0.9
     """Of the units of a group that may go."""
 
-    def count(self, wanted: float, size: int) -> int:
-        """The nearest multiple of `round_to` within the limits; all, where the group is no larger than these
-        allow. Heads and groups of channels are few: they are not rounded.
+    def range(self, size: int, left: int) -> Range:
+        """Of a group that had `size` units and has `left` now. Heads and groups of channels are few: those
+        are not rounded, and one may be left.
         """
-        step = self.round_to if size >= 2 * self.round_to else 1
-        least = min(
-            size, max(step, self.min_channels if step > 1 else 1, int(np.ceil(size * (1 - self.max_ratio))))
-        )
-        return int(np.clip(step * round(wanted / step), least, size))
+        many = size >= 2 * self.round_to
+        step = self.round_to if many else 1
+        least = max(step, self.min_channels if many else 1, int(np.ceil(size * (1 - self.max_ratio))))
+        return Range(min(least, left), left, step)
+
+
+Ranges = Mapping[str, Range]
+"""By group."""
 
 
 def keep(scores: Scores, counts: Mapping[str, int]) -> Kept:
@@ -40,9 +56,9 @@ def keep(scores: Scores, counts: Mapping[str, int]) -> Kept:
     }
 
 
-def smallest(scores: Scores, limits: Limits) -> Kept:
-    """As few units as the limits allow."""
-    return keep(scores, {name: limits.count(0, len(values)) for name, values in scores.items()})
+def smallest(scores: Scores, ranges: Ranges) -> Kept:
+    """As few units as may be."""
+    return keep(scores, {name: ranges[name].least for name in scores})
 
 
 @dataclass(frozen=True)
@@ -53,14 +69,14 @@ class Budget:
 
 
 def select(
-    scores: Scores, weights: Mapping[str, float], limits: Limits, budget: Budget, *, uniform: bool = False
+    scores: Scores, weights: Mapping[str, float], ranges: Ranges, budget: Budget, *, uniform: bool = False
 ) -> Kept | None:
     """The largest choice within the budget; None where even the smallest is beyond it.
 
     `uniform` takes the same share of every group; else units of all groups are ranked by score over weight,
     which is what one unit of a group costs.
     """
-    ladder = _shares(scores, limits) if uniform else _thresholds(scores, weights, limits)
+    ladder = _shares(scores, ranges) if uniform else _thresholds(scores, weights, ranges)
     if budget.cost(keep(scores, ladder(1.0))) > budget.limit:
         return None
     low, high = 0.0, 1.0
@@ -77,13 +93,13 @@ Ladder = Callable[[float], dict[str, int]]
 """How many units of each group stay, for a pressure of 0 to 1."""
 
 
-def _shares(scores: Scores, limits: Limits) -> Ladder:
+def _shares(scores: Scores, ranges: Ranges) -> Ladder:
     return lambda pressure: {
-        name: limits.count(len(values) * (1 - pressure), len(values)) for name, values in scores.items()
+        name: ranges[name].count(len(values) * (1 - pressure)) for name, values in scores.items()
     }
 
 
-def _thresholds(scores: Scores, weights: Mapping[str, float], limits: Limits) -> Ladder:
+def _thresholds(scores: Scores, weights: Mapping[str, float], ranges: Ranges) -> Ladder:
     values = {name: np.sort(own / weights[name]) for name, own in scores.items()}
     every = np.sort(np.concatenate(list(values.values())))
 
@@ -91,7 +107,7 @@ def _thresholds(scores: Scores, weights: Mapping[str, float], limits: Limits) ->
         at = int(pressure * len(every))
         threshold = every[at] if at < len(every) else np.inf
         return {
-            name: limits.count(len(own) - int(np.searchsorted(own, threshold)), len(own))
+            name: ranges[name].count(len(own) - int(np.searchsorted(own, threshold)))
             for name, own in values.items()
         }
 

@@ -87,8 +87,8 @@ def test_reconstruction_keeps_what_magnitudes_lose(example: Model, context: Cont
     plain = accuracy(pruned(example, context, criterion="l1", reconstruct=False).model, context)
     corrected = accuracy(pruned(example, context, criterion="l1").model, context)
     best = accuracy(pruned(example, context).model, context)
-    assert plain < corrected < best
-    assert best > whole - 0.06
+    assert plain < 0.5
+    assert min(corrected, best) > whole - 0.03
 
 
 def test_targets(small: Model, noise: Context) -> None:
@@ -101,7 +101,7 @@ def test_targets(small: Model, noise: Context) -> None:
 def test_uniform_takes_the_same_share_of_each_group(small: Model, noise: Context) -> None:
     details = pruned(small, noise, scope="uniform", criterion="random", round_to=1).details
     shares = [group["kept"] / group["units"] for group in details["groups"].values()]
-    assert max(shares) - min(shares) < 0.05
+    assert max(shares) - min(shares) < 0.1
 
 
 def test_a_cut_is_repeated_from_its_details(small: Model, noise: Context) -> None:
@@ -148,9 +148,10 @@ def test_attention_and_feed_forward_of_an_encoder(tmp_path: Path, pack: Pack) ->
 
 
 def test_recovery_trains_and_is_recorded(example: Model, context: Context) -> None:
-    raw = pruned(example, context, criterion="l1", ratio=0.7)
+    fields = {"criterion": "l1", "ratio": 0.7, "reconstruct": False}
+    raw = pruned(example, context, **fields)
     training = {"epochs": 6, "batch_size": 32, "validation": 0}
-    model, details = pruned(example, context, criterion="l1", ratio=0.7, training=training)
+    model, details = pruned(example, context, **{**fields, "training": training})
     assert accuracy(model, context) > accuracy(raw.model, context) + 0.02
     assert len(details["recovery"]) == 1
     assert not any(node.op_type == "BatchNormalization" for node in model.proto.graph.node)
@@ -235,20 +236,20 @@ def test_refusals(trait: Trait, example: Model) -> None:
     inspection = example.inspect()
     assert ChannelPruning().check(inspection) is None
     assert "original" in str(ChannelPruning().check(inspection.model_copy(update={"traits": {trait}})))
-    assert "params" in str(ChannelPruning().check(inspection.model_copy(update={"macs": None})))
     assert "channels" in str(ChannelPruning().check(inspection.model_copy(update={"operators": {"Add": 1}})))
 
 
 def test_limits() -> None:
-    limits = Limits(round_to=8, min_channels=16, max_ratio=0.9)
-    assert [limits.count(wanted, 128) for wanted in (0, 19, 21, 64, 128)] == [16, 16, 24, 64, 128]
-    assert Limits(8, 8, 0.5).count(0, 64) == 32
-    assert [Limits(8, 8, 0.9).count(wanted, 12) for wanted in (0, 3.4, 12)] == [2, 3, 12]
+    counts = Limits(round_to=8, min_channels=16, max_ratio=0.9).range(128, 128)
+    assert [counts.count(wanted) for wanted in (0, 19, 21, 64, 128)] == [16, 16, 24, 64, 128]
+    assert Limits(8, 8, 0.5).range(64, 40).count(0) == 32
+    assert Limits(8, 8, 0.5).range(64, 24).count(0) == 24
+    assert [Limits(8, 8, 0.9).range(12, 12).count(wanted) for wanted in (0, 3.4, 12)] == [2, 3, 12]
 
 
 def test_selection_takes_the_cheapest_losses_within_the_budget() -> None:
     scores = {"a": np.arange(1.0, 33), "b": np.arange(1.0, 33) * 100}
-    limits = Limits(1, 1, 0.99)
+    limits = {name: Limits(1, 1, 0.99).range(32, 32) for name in scores}
     budget = Budget(lambda kept: len(kept["a"]) + len(kept["b"]), 40)
     kept = select(scores, {"a": 1.0, "b": 1.0}, limits, budget)
     assert kept is not None
@@ -256,7 +257,8 @@ def test_selection_takes_the_cheapest_losses_within_the_budget() -> None:
     assert len(kept["b"]) > 30
     assert kept["a"] == sorted(kept["a"])[-len(kept["a"]) :]
     assert select(scores, {"a": 1.0, "b": 1.0}, limits, Budget(lambda _kept: 2, 1)) is None
-    assert smallest(scores, Limits(8, 8, 0.5)) == {"a": list(range(16, 32)), "b": list(range(16, 32))}
+    halves = dict.fromkeys(scores, Limits(8, 8, 0.5).range(32, 32))
+    assert smallest(scores, halves) == {"a": list(range(16, 32)), "b": list(range(16, 32))}
 
 
 def test_only_losses_are_weighed_against_costs() -> None:

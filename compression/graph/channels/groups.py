@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -56,10 +56,6 @@ class Channels:
     """Of every tensor, for one sample."""
     entries: Mapping[str, Sequence[Entry]]
     """Of shapes that the graph computes."""
-
-    def with_model(self, model: onnx.ModelProto) -> "Channels":
-        """The same graph with other values."""
-        return replace(self, model=model)
 
 
 def find(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> Channels:
