@@ -29,13 +29,16 @@ def lamp(scores: Scores) -> Scores:
     comparable between layers. In the order of the magnitudes; the largest of every layer scores 1, and only
     zeros score 0.
     """
-    ordered = np.sort(scores, None)
-    energy = np.square(ordered[::-1], dtype=np.float64).cumsum()[::-1]
-    energy[energy == 0] = 1
-    shares = (np.square(ordered, dtype=np.float64) / energy).astype(np.float32)
-    shares[ordered > 0] = np.maximum(shares[ordered > 0], np.finfo(np.float32).tiny)
-    shared: Scores = shares[np.searchsorted(ordered, scores)]
-    return shared
+    flat = scores.reshape(-1)
+    order = flat.argsort(kind="stable")
+    shares = np.square(flat[order], dtype=np.float64)
+    energy = shares[::-1].cumsum()[::-1]
+    positive = shares > 0
+    np.divide(shares, energy, out=shares, where=positive)
+    np.maximum(shares, np.finfo(np.float32).tiny, out=shares, where=positive)
+    found = np.empty_like(flat)
+    found[order] = shares
+    return found.reshape(scores.shape)
 
 
 def random(weight: Floats, seed: Sequence[int]) -> Scores:
