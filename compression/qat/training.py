@@ -17,12 +17,12 @@ from compression.kernels.ranges import Range
 from compression.model import Model
 from compression.qat.ranges import RunningRanges
 from compression.qat.scales import LearntScales, sizes
-from compression.qat.sparsity import HeldZeros
 from compression.technique import Context
 from compression.training.loop import Extension, Stage, fit
 from compression.training.objective import Objective
 from compression.training.options import Training
 from compression.training.tuning import samples
+from compression.training.zeros import HeldZeros
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from compression.dataset import Split
-from compression.engine import Engine, fold_batchnorm, insert_batchnorm, normalise
+from compression.engine import Engine, Role, fold_batchnorm, insert_batchnorm, normalise
 from compression.errors import CompressionError
 from compression.model import Model
 from compression.technique import Context
@@ -17,6 +17,7 @@ from compression.training.loop import fit
 from compression.training.objective import Objective
 from compression.training.options import Training
 from compression.training.validation import held_out
+from compression.training.zeros import HeldZeros
 
 _STATISTICS = 1024
 """Samples that the statistics of a BatchNormalization put back are taken from."""
@@ -52,6 +53,8 @@ def fine_tune(  # noqa: PLR0913  a call says what it differs in
     put back where it was folded away, trained and folded again. `objective` makes what is minimised, from
     what `Objective.of` is given.
 
+    Weights that are exactly 0, as pruning leaves them, stay 0.
+
     Errors: CompressionError `engine_unsupported`, `labels_missing`, E_DIVERGED, …
     """
     split = samples(context)
@@ -64,7 +67,9 @@ def fine_tune(  # noqa: PLR0913  a call says what it differs in
     goal = objective(ready, split, training, looking, teacher or context.original or model)
     inserted = insert_batchnorm(ready, statistics(ready, context)) if policy == "train" else ready
     engine = Engine.from_model(inserted)
-    fitted = fit(engine, goal, split, training, context, extensions=extensions(engine), stage=stage)
+    zeros = HeldZeros(weight for _, weight in engine.parameters_by_role(Role.WEIGHT))
+    added = [*extensions(engine), zeros]
+    fitted = fit(engine, goal, split, training, context, extensions=added, stage=stage)
     trained = engine.write_back()
     return fold_batchnorm(trained) if inserted is not ready else trained, fitted.details
 

@@ -21,10 +21,10 @@ _TRAINING = {"epochs": 20, "batch_size": 32, "learning_rate": 0.05, "validation"
 
 
 def damaged(model: Model) -> onnx.ModelProto:
-    """Half of its hidden layer's weights are gone."""
+    """Half of its hidden layer's weights are next to nothing."""
     proto = model.copy()
     weights = np.array(model.initializer("w1"))
-    weights[:, ::2] = 0
+    weights[:, ::2] *= 1e-3
     (tensor,) = (one for one in proto.graph.initializer if one.name == "w1")
     tensor.raw_data = weights.tobytes()
     return proto
@@ -87,3 +87,18 @@ def test_a_quantized_model_is_refused(normalise: Normalise) -> None:
     model = Model.open(normalise(dense(4).proto)).inspect()
     errors = Recipe.model_validate({"steps": steps}).check(model, None)
     assert any("fine-tune before that" in error.detail for error in errors)
+
+
+def test_zeros_stay_zeros(normalise: Normalise, pack: Pack, tmp_path: Path) -> None:
+    proto = dense(4).proto
+    (tensor,) = (one for one in proto.graph.initializer if one.name == "w1")
+    weights = np.array(onnx.numpy_helper.to_array(tensor))
+    weights[::2] = 0
+    tensor.raw_data = weights.tobytes()
+    before, into = normalise(proto), tmp_path / "into.onnx"
+    data = pack({f"{split}/x": inputs(200, WIDTH) for split in ("train", "calibration", "test")})
+    step = {"technique": "finetune", "training": {**_TRAINING, "epochs": 1, "average": 0.9}}
+    apply_step(step, before, data, into, seed=0, scratch=tmp_path, original=normalise(dense(4).proto))
+    after = Model.open(into).initializer("w1")
+    assert not after[::2].any()
+    assert not np.array_equal(after[1::2], weights[1::2])

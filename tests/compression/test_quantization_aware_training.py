@@ -18,10 +18,10 @@ from compression.graph.fake_quantization import quantizers
 from compression.inspection import Trait
 from compression.model import Model
 from compression.qat.scales import LearntScales, sizes
-from compression.qat.sparsity import HeldZeros
 from compression.qat.training import trained
 from compression.technique import Applied, Context
 from compression.techniques.quantization_aware_training import QuantizationAwareTraining
+from compression.training.zeros import HeldZeros
 from tests.compression.networks import cnn, transformer
 from tests.compression.test_static_quantization import mobile
 

@@ -1,4 +1,4 @@
-"""Zeros of a pruned network that stay zeros while its rounding is trained (as TFMOT's sparsity-preserving
+"""Zeros of a pruned network that stay zeros whatever is trained afterwards (as TFMOT's sparsity-preserving
 quantization-aware training).
 """
 
@@ -18,12 +18,15 @@ class HeldZeros:
         """Nothing."""
 
     def after_step(self, step: int, steps: int) -> None:  # noqa: ARG002
+        self._put()
+
+    def after_training(self) -> None:
+        self._put()  # averages were taken between a step and its zeros
+
+    def _put(self) -> None:
         with torch.no_grad():
             for weight, zeros in self._held:
                 weight.masked_fill_(zeros, 0)
-
-    def after_training(self) -> None:
-        """Nothing: averages of zeros are zeros."""
 
     def state(self) -> dict[str, Tensor]:
         """Nothing: the zeros are those of the model."""
