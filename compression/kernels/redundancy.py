@@ -21,7 +21,8 @@ def regularised(moment: Floats) -> Floats:
 @dataclass
 class Sum:
     """One layer that sums over units: E[x x'] [slices, slices] of what it reads, its weight [slices,
-    outputs], and the slices of each unit [units, slices of a unit].
+    outputs], and the slices of each unit [units, slices of a unit]. Of the weight only products of rows
+    matter: a wide one is replaced by a square one that has the same.
     """
 
     moment: Floats
@@ -33,10 +34,14 @@ class Sum:
     def __post_init__(self) -> None:
         self.energy = max(float(np.sum(self.weight * (self.moment @ self.weight))), np.finfo(np.float64).tiny)
         self.inverse = np.asarray(np.linalg.inv(regularised(self.moment)), np.float64)
-        self.weight = self.weight.copy()
+        wide = self.weight.shape[1] > len(self.weight)
+        self.weight = np.array(np.linalg.qr(self.weight.T)[1].T if wide else self.weight, np.float64)
 
     def losses(self) -> Floats:
         """Energy of the output that is lost with each unit, at best, as a share of all."""
+        if self.indices.shape[1] == 1:
+            alone = np.square(self.weight).sum(1) / np.diagonal(self.inverse) / self.energy
+            return np.asarray(alone[self.indices[:, 0]])
         own = self.inverse[self.indices[:, :, None], self.indices[:, None, :]]
         rows = self.weight[self.indices]
         return np.asarray((rows * np.linalg.solve(own, rows)).sum((1, 2)) / self.energy)

@@ -50,6 +50,10 @@ class Chooser:
         self.sizes = {group.name: group.size for group in whole.groups}
         self.costs = Costs(options.target, whole, self._feeds, context.scratch)
 
+    def counted(self, model: Model) -> tuple[int | None, int]:
+        """Multiply-accumulates of one sample of the data, and parameters."""
+        return channels.cost(self._look(model), {})
+
     def given(self, model: Model, cut: Cut, *, correct: bool) -> Choice:
         """A cut that is known already. Errors: CompressionError `unknown_block`, `unknown_group`."""
         looked = self._look(self._without(model, cut.dropped))

@@ -87,7 +87,7 @@ def prune(model: Model, options: Options, context: Context) -> tuple[Model, Mapp
 
 
 def _details(before: Model, after: Model, record: _Record, chooser: Chooser) -> dict[str, Any]:
-    costs = [model.inspect() for model in (before, after)]
+    (macs, params), (fewer_macs, fewer_params) = chooser.counted(before), chooser.counted(after)
     whole = record.whole
     return {
         "groups": {
@@ -96,7 +96,7 @@ def _details(before: Model, after: Model, record: _Record, chooser: Chooser) -> 
         },
         "kept": whole.kept,
         "dropped": list(whole.dropped),
-        "macs": {"before": costs[0].macs, "after": costs[1].macs},
-        "params": {"before": costs[0].params, "after": costs[1].params},
+        "macs": {"before": macs, "after": fewer_macs},
+        "params": {"before": params, "after": fewer_params},
         "recovery": record.recovery,
     }
