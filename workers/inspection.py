@@ -18,7 +18,7 @@ from workers.operations import Examine, Examined, InspectDataset, InspectModel
 from workers.sandbox import Done
 
 _SECONDS = 25.0
-_EXAMINE = 45.0
+_EXAMINE = 12.0
 _BYTES_PER_SECOND = 20 << 20
 _log = structlog.get_logger()
 _INTERNAL = ErrorRecord(

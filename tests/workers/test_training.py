@@ -111,7 +111,7 @@ def test_what_a_child_shares_with_the_warm_process_is_not_its_own(
 def test_a_second_child_goes_on_from_the_last_checkpoint(
     sandbox: Sandbox, cnn: Path, data: Path, tmp_path: Path
 ) -> None:
-    operation = finetune(cnn, data, epochs=40)
+    operation = finetune(cnn, data, epochs=200)
     undisturbed = sandbox.run(operation, LIMITS, tmp_path, quiet)
     stored: list[int] = []
     killed: list[int] = []
