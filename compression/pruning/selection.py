@@ -41,7 +41,7 @@ class Limits:
         many = size >= 2 * self.round_to
         step = self.round_to if many else 1
         least = max(step, self.min_channels if many else 1, int(np.ceil(size * (1 - self.max_ratio))))
-        return Range(min(least, left), left, step)
+        return Range(min(step * -(-least // step), left), left, step)
 
 
 Ranges = Mapping[str, Range]
