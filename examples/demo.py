@@ -34,7 +34,7 @@ QUANTIZE = {"technique": "static_quantization"}
 PRUNE = {
     "technique": "channel_pruning",
     "ratio": 0.5,
-    "training": {"epochs": 6, "augmentation": {"horizontal_flip": True, "shift": 2}},
+    "training": {"epochs": 4, "augmentation": {"horizontal_flip": True, "shift": 2}},
 }
 RECIPES: dict[str, list[dict[str, Any]]] = {"int8": [QUANTIZE], "pruned-int8": [PRUNE, QUANTIZE]}
 OVER = {"succeeded", "failed", "cancelled"}
