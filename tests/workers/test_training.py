@@ -55,7 +55,7 @@ def test_gradients_flow_under_confinement(
 ) -> None:
     told: list[Progress] = []
     done = sandbox.run(
-        finetune(cnn, data, epochs=20, precision=precision),
+        finetune(cnn, data, epochs=200, precision=precision),
         LIMITS,
         tmp_path,
         lambda progress: told.append(progress) if progress else None,
