@@ -78,10 +78,10 @@ def test_as_many_threads_compute_as_the_step_was_given(
             found = sorted((thread.user_time for thread in child.threads()), reverse=True)
             seconds[:] = max(seconds, [*found, 0])
 
-    sandbox.run(finetune(cnn, data, threads, epochs=150), LIMITS, tmp_path, look)
+    sandbox.run(finetune(cnn, data, threads, epochs=400), LIMITS, tmp_path, look)
 
     first, second, *_ = seconds
-    assert (second > first / 4) == (threads == 2), seconds
+    assert (second > first / 20) == (threads == 2), seconds  # batches are made in a thread, too
 
 
 def test_memory_gives_out_in_the_child_before_the_guard_kills_it(
