@@ -4,9 +4,12 @@ one.
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from compression.formats import sniff
+from compression.formats.format import Upload
 from compression.inspection import DatasetInspection, ModelInspection
 
 for _module in pkgutil.iter_modules(__path__):
@@ -18,18 +21,20 @@ def load_model(path: Path, filename: str, into: Path, scratch: Path) -> ModelIns
 
     Errors: CompressionError.
     """
-    found = sniff.load(path, filename, "model", into, scratch)
+    name, details = sniff.load(Upload(path, filename, scratch), "model", into)
     from compression.model import Model
 
-    return Model.open(into).inspect(found)
+    return Model.open(into).inspect(name).model_copy(update=dict(details))
 
 
-def load_dataset(path: Path, filename: str, into: Path, scratch: Path) -> DatasetInspection:
+def load_dataset(
+    path: Path, filename: str, into: Path, scratch: Path, options: Mapping[str, Any] | None = None
+) -> DatasetInspection:
     """Checks a hostile file by content and limits, and writes it as an uncompressed .npz with splits.
 
     Errors: CompressionError.
     """
-    sniff.load(path, filename, "dataset", into, scratch)
+    name, details = sniff.load(Upload(path, filename, scratch, options or {}), "dataset", into)
     from compression.dataset import Dataset
 
-    return Dataset.open(into).inspection
+    return Dataset.open(into).inspection.model_copy(update={"format": name, **details})

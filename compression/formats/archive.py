@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from compression.formats.format import Format
+from compression.formats.format import Format, Upload
 
 
 def _zip(head: bytes, _suffix: str) -> bool:
@@ -17,10 +17,10 @@ def _gzip(head: bytes, _suffix: str) -> bool:
     return head.startswith(b"\x1f\x8b")
 
 
-def _load(path: Path, into: Path, scratch: Path) -> None:
+def _load(upload: Upload, into: Path) -> None:
     from compression.validation import archive, onnx_model
 
-    model = archive.unpack_model(path, scratch / "unpacked")
+    model = archive.unpack_model(upload.path, upload.scratch / "unpacked")
     onnx_model.normalise(model, into, folder=model.parent)
 
 

@@ -2,22 +2,37 @@
 0001).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Purpose = Literal["model", "dataset"]
-Loader = Callable[[Path, Path, Path], None]
-"""(hostile file, where the normalised file goes, scratch directory). Errors: CompressionError."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A hostile file, and what its owner said of it."""
+
+    path: Path
+    filename: str
+    scratch: Path
+    """A directory for the loader alone."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+Details = Mapping[str, Any]
+"""Fields of the inspection that only the upload tells."""
+Loader = Callable[[Upload, Path], Details | None]
+"""Writes the normalised file to the path given. Errors: CompressionError."""
 
 REGISTRY: "list[Format]" = []
 
 
 @dataclass(frozen=True)
 class Format:
-    """`recognises` sees the first 4 KiB and the suffix; `narrow` formats, which look inside a container, are
-    asked first.
+    """`recognises` sees the first 4 KiB and the suffix; `contains`, of an archive, the names of its members,
+    once the whole file is there. `narrow` formats, which look inside a container, are asked first.
 
     `container` is what the bytes themselves are; a suffix promises the containers of all formats that carry
     it.
@@ -29,6 +44,7 @@ class Format:
     suffixes: tuple[str, ...]
     recognises: Callable[[bytes, str], bool]
     load: Loader | None = None
+    contains: Callable[[Sequence[str]], bool] | None = None
     narrow: bool = False
     refusal: str = ""
     """Why such a file is not read, and the way out; where it is set there is no loader."""

@@ -2,17 +2,17 @@
 
 from pathlib import Path
 
-from compression.formats.format import Format
+from compression.formats.format import Format, Upload
 
 
 def _recognises(head: bytes, _suffix: str) -> bool:
     return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
 
 
-def _load(path: Path, into: Path, scratch: Path) -> None:
+def _load(upload: Upload, into: Path) -> None:
     from compression.validation import npz
 
-    npz.normalise(path, into, scratch)
+    npz.normalise(upload.path, into, upload.scratch)
 
 
 Format("npz", "dataset", "zip", (".npz", ".zip"), _recognises, _load).register()

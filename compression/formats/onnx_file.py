@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from compression.formats.format import Format
+from compression.formats.format import Format, Upload
 
 
 def _recognises(head: bytes, _suffix: str) -> bool:
@@ -14,10 +14,10 @@ _SECOND_TAGS = frozenset({0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72, 0xCA, 
 """Tags of ModelProto's fields 2-8 and 14; first byte of those of 20 and 25."""
 
 
-def _load(path: Path, into: Path, _scratch: Path) -> None:
+def _load(upload: Upload, into: Path) -> None:
     from compression.validation import onnx_model
 
-    onnx_model.normalise(path, into, folder=None)
+    onnx_model.normalise(upload.path, into, folder=None)
 
 
 Format("onnx", "model", "protobuf", (".onnx",), _recognises, _load).register()

@@ -2,10 +2,11 @@
 asked.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from compression.errors import CompressionError, ErrorKind, Suggestion
-from compression.formats.format import REGISTRY, Format, Purpose, suffix
+from compression.formats.format import REGISTRY, Details, Format, Purpose, Upload, suffix
 
 HEAD = 4096
 _WANTED = {"model": "upload an ONNX file", "dataset": "upload a NumPy .npz file"}
@@ -16,25 +17,31 @@ def check_head(head: bytes, filename: str, purpose: Purpose) -> None:
     _detect(head, filename, purpose)
 
 
-def load(path: Path, filename: str, purpose: Purpose, into: Path, scratch: Path) -> str:
-    """Finds the format and lets its loader write `into`; returns the format's name.
+def load(upload: Upload, purpose: Purpose, into: Path) -> tuple[str, Details]:
+    """Finds the format and lets its loader write `into`; returns the format's name and what it tells besides.
 
     Errors: CompressionError.
     """
-    with path.open("rb") as file:
+    with upload.path.open("rb") as file:
         head = file.read(HEAD)
-    found = _detect(head, filename, purpose)
+    found = _detect(head, upload.filename, purpose, _names(upload.path, head))
     if found.load is None:
         raise _refused(found.name, found.refusal)
-    found.load(path, into, scratch)
-    return found.name
+    return found.name, found.load(upload, into) or {}
 
 
-def _detect(head: bytes, filename: str, purpose: Purpose) -> Format:
+def _names(path: Path, head: bytes) -> Sequence[str] | None:
+    """Of an archive's members; None for what is none, or is damaged: its loader says so."""
+    from compression.validation import archive
+
+    return archive.names(path) if archive.kind(head) else None
+
+
+def _detect(head: bytes, filename: str, purpose: Purpose, names: Sequence[str] | None = None) -> Format:
     if not head:
         raise CompressionError("empty_file", "the file is empty")
     ending = suffix(filename)
-    found = next((known for known in _candidates(purpose) if known.recognises(head, ending)), None)
+    found = next((known for known in _candidates(purpose) if _is(known, head, ending, names)), None)
     promised = {known.container for known in REGISTRY if ending in known.suffixes}
     if found is None:
         return _unrecognised(ending, promised, purpose)
@@ -43,6 +50,12 @@ def _detect(head: bytes, filename: str, purpose: Purpose) -> Format:
     if found.refusal or found.purpose != purpose:
         raise _refused(found.name, found.refusal or f"it is no {purpose}; {_WANTED[purpose]}")
     return found
+
+
+def _is(known: Format, head: bytes, ending: str, names: Sequence[str] | None) -> bool:
+    if not known.recognises(head, ending):
+        return False
+    return names is None or known.contains is None or known.contains(names)
 
 
 def _candidates(purpose: Purpose) -> list[Format]:

@@ -3,21 +3,21 @@
 from pathlib import Path
 
 from compression.errors import CompressionError, ErrorKind, Suggestion
-from compression.formats.format import Format
+from compression.formats.format import Format, Upload
 
 
 def _recognises(head: bytes, suffix: str) -> bool:
     return head.startswith(b"PK") and suffix == ".pt2"
 
 
-def _load(path: Path, _into: Path, _scratch: Path) -> None:
+def _load(upload: Upload, _into: Path) -> None:
     """A broken archive is named as such; a sound one is refused.
 
     Errors: CompressionError `invalid_archive`, `format_refused`.
     """
     from compression.validation import archive
 
-    archive.check_zip(path)
+    archive.check_zip(upload.path)
     way_out = "export the model to ONNX: torch.onnx.export(program, f='model.onnx')"
     raise CompressionError(
         "format_refused",

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import IO, Literal, NamedTuple, cast
 
 from compression.errors import CompressionError
 from compression.validation import paths
@@ -26,6 +26,7 @@ _PROGRAMS = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth", ".so", ".dll
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".npz", ".bz2", ".xz", ".zst", ".7z"})
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
 _LOCAL_HEADER = 30
+_TAR_HEAD = 512
 
 
 class Budget(NamedTuple):
@@ -106,6 +107,27 @@ def open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     _check_directory_size(path)
     with reading(), zipfile.ZipFile(path) as archive:
         yield archive
+
+
+def kind(head: bytes) -> Literal["zip", "tar"] | None:
+    """Of an archive, told by its first bytes."""
+    if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return "zip"
+    return "tar" if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar" else None
+
+
+def names(path: Path) -> list[str] | None:
+    """Of a zip's members, as they stand in its directory. None for a tar, whose names come one by one, and
+    where it cannot be read.
+    """
+    with path.open("rb") as file:
+        if kind(file.read(_TAR_HEAD)) != "zip":
+            return None
+    try:
+        with open_zip(path) as archive:
+            return archive.namelist() if len(archive.infolist()) <= MAX_MEMBERS else None
+    except CompressionError:
+        return None
 
 
 def check_zip(path: Path) -> None:
