@@ -10,6 +10,8 @@ Scores = Mapping[str, npt.NDArray[np.float64]]
 """Importance of the units, by group."""
 Kept = dict[str, list[int]]
 BISECTIONS = 24
+_BLOCK = 8
+"""Channels that vector units take at a time, at least."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,20 @@ class Range:
 class Limits:
     """Of every group, whatever was cut before."""
 
-    round_to: int = 8
+    round_to: int = 16
     min_channels: int = 8
     max_ratio: float = 0.9
     """Of the units of a group that may go."""
 
     def range(self, size: int, left: int) -> Range:
-        """Of a group that had `size` units and has `left` now. Heads and groups of channels are few: those
-        are not rounded, and one may be left.
+        """Of a group that had `size` units and has `left` now. Small groups are rounded to half as much, or
+        a quarter; heads and groups of channels are few: those are not rounded, and one may be left.
         """
-        many = size >= 2 * self.round_to
-        step = self.round_to if many else 1
+        step = self.round_to
+        while step > size // 2 and step > 1:
+            step //= 2
+        many = step >= min(self.round_to, _BLOCK)
+        step = step if many else 1
         least = max(step, self.min_channels if many else 1, int(np.ceil(size * (1 - self.max_ratio))))
         return Range(min(step * -(-least // step), left), left, step)
 

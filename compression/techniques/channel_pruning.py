@@ -17,6 +17,27 @@ _WEIGHTS_ALONE = frozenset({"l1", "l2", "random"})
 Units = Annotated[tuple[int, ...], Field(min_length=1, max_length=1_000_000)]
 
 
+class Recovery(Training):
+    """At a higher rate and by labels as much as by the original, which a cut network need not imitate: half
+    the multiply-accumulates of a CNN, labels alone 94.43 %, half and half 94.28 %, a tenth 93.90 %; the
+    original 94.21 %. Labels alone agree least with the original (97.6, 98.6, 98.9 %).
+    """
+
+    learning_rate: float | None = Field(
+        default=None,
+        gt=0,
+        le=10,
+        allow_inf_nan=False,
+        description="at its highest; null: 0.02 for sgd, 0.0003 for adamw",
+    )
+    weight_decay: float = Field(default=5e-4, ge=0, le=1, description="of matrices and kernels only")
+    alpha: float = Field(default=0.5, ge=0, le=1, description="share of distillation in the loss")
+
+    @property
+    def peak_rate(self) -> float:
+        return self.learning_rate or {"sgd": 0.02, "adamw": 3e-4}[self.optimizer]
+
+
 class ChannelPruning(Technique):
     """Channels, neurons, feed-forward widths and attention heads are cut out of the network, with all that
     belongs to them: the weights get smaller, the graph stays an ordinary one.
@@ -36,8 +57,9 @@ class ChannelPruning(Technique):
     moves_outputs: ClassVar[bool] = True
     guidance: ClassVar[str] = (
         "Smaller and faster in every runtime, unlike single weights set to zero; goes well before "
-        "quantization. Start with half the multiply-accumulates. `round_to` 16 suits processors with "
-        "AVX-512. "
+        "quantization. Start with half the multiply-accumulates. Runtimes compute channels in blocks, of 16 "
+        "with AVX-512: at half the multiply-accumulates a CNN was 1.95 times as fast with `round_to` 16, "
+        "1.47 times with 8. "
         "For `target` latency the time is measured where the job runs; `kept` and `dropped` of the "
         "details, given as parameters, repeat a cut exactly."
     )
@@ -63,7 +85,10 @@ class ChannelPruning(Technique):
         description="global: units of all groups are ranked together; uniform: the same share of each",
     )
     round_to: int = Field(
-        default=8, ge=1, le=256, description="channels of a group stay a multiple of it, unless they are few"
+        default=16,
+        ge=1,
+        le=256,
+        description="channels of a group stay a multiple of it, of a small group a multiple of 8",
     )
     min_channels: int = Field(default=8, ge=1, le=100_000, description="at least so many of a group stay")
     max_group_ratio: float = Field(
@@ -92,8 +117,8 @@ class ChannelPruning(Technique):
     dropped: tuple[str, ...] = Field(
         default=(), max_length=1000, description="with `kept`: residual blocks to drop, by their output"
     )
-    training: Training | None = Field(
-        default=Training(), description="the recovery after each cut; null: none"
+    training: Recovery | None = Field(
+        default=Recovery(), description="the recovery after each cut; null: none"
     )
 
     def required(self) -> frozenset[Need]:

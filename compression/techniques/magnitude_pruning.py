@@ -23,7 +23,7 @@ _SPARSITY = 0.8
 
 
 class RecoveryTraining(Training):
-    """As any other, at a higher rate: the weights that stay have far to go."""
+    """At a higher rate, and by labels as much as by the original: the weights that stay have far to go."""
 
     learning_rate: float | None = Field(
         default=None,
@@ -32,6 +32,7 @@ class RecoveryTraining(Training):
         allow_inf_nan=False,
         description="at its highest; null: 0.05 for sgd, 0.001 for adamw",
     )
+    alpha: float = Field(default=0.5, ge=0, le=1, description="share of distillation in the loss")
 
     @property
     def peak_rate(self) -> float:
