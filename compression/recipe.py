@@ -4,7 +4,7 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 import compression.techniques  # noqa: F401  loading the folder fills the registry
 from compression.errors import FieldError, Suggestion
@@ -74,9 +74,11 @@ def _unlabelled(step: Technique) -> Technique:
     parameters = canonical(step)
     if not isinstance(parameters.get("training"), dict):
         return step
-    other = type(step).model_validate(
-        {**parameters, "training": {**parameters["training"], "loss": "distillation"}}
-    )
+    parameters["training"]["loss"] = "distillation"
+    try:
+        other = type(step).model_validate(parameters)
+    except ValidationError:  # it has no other loss
+        return step
     return step if Need.LABELS in other.required() else other
 
 

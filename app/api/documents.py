@@ -53,10 +53,15 @@ def raw_body(description: str) -> Document:
 def form_body() -> Document:
     fields = {
         "file": {"type": "string", "format": "binary"},
-        "name": {"type": "string", "minLength": 1, "maxLength": 200},
+        "name": {
+            "type": "string",
+            "maxLength": 200,
+            "examples": [""],
+            "description": "empty: the file's name",
+        },
     }
     schema = {"type": "object", "required": ["file"], "properties": fields}
-    example = {"file": "(choose a file)", "name": "fashion"}
+    example = {"file": "(choose a file)", "name": ""}
     return {
         "requestBody": {
             "required": True,

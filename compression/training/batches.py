@@ -31,6 +31,14 @@ class Batch:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def check_finite(self) -> None:
+        """Errors: CompressionError E_NUMERIC."""
+        for name, values in self.inputs.items():
+            if values.is_floating_point() and not bool(torch.isfinite(values).all()):
+                raise CompressionError(
+                    "E_NUMERIC", f"training samples hold NaN or infinity in {name!r}: repair or remove them"
+                )
+
     def parts(self, size: int) -> Iterator["Batch"]:
         """At most `size` samples each, every part from all over the batch: neighbours in the data set may be
         of one kind.

@@ -151,11 +151,12 @@ class _Run:
                 return
 
     def _train(self, batch: Batch) -> float:
-        """One step. The loss. Errors: Diverged."""
+        """One step. The loss. Errors: Diverged, CompressionError E_NUMERIC."""
         for extension in self.extensions:
             extension.before_step(self.step, self.steps)
         loss = self._gradients(batch)
         if not math.isfinite(loss):
+            batch.check_finite()
             raise Diverged
         self.state.update(rate(self.training, self.step, self.steps))
         for extension in self.extensions:

@@ -172,6 +172,22 @@ def test_promise_to_be_smaller_is_kept_where_it_applies(technique: str) -> None:
     assert max(ratios) > 1.3
 
 
+@pytest.mark.parametrize("technique", sorted(REGISTRY))
+def test_without_labels_is_refused_or_has_a_way_out_that_holds(technique: str) -> None:
+    data = Dataset.open(files("cnn")[1]).inspection
+    bare = data.model_copy(
+        update={"arrays": tuple(array for array in data.arrays if array.name != "label"), "labelled": False}
+    )
+    step = {"technique": technique, "training": {"loss": "labels"}}
+    trains = "training" in REGISTRY[technique].model_fields
+    recipe = Recipe.model_validate({"steps": [step if trains else {"technique": technique}]})
+    model = Model.open(files("cnn")[0]).inspect()
+    refused = recipe.check(model, bare)
+    assert bool(refused) == trains
+    for way in recipe.ways_out(bare):
+        assert not Recipe.model_validate(way.patch["recipe"]).check(model, bare)
+
+
 @each_network
 @pytest.mark.parametrize("second", REGISTRY)
 @each_technique

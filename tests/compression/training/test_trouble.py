@@ -77,6 +77,13 @@ def test_a_rate_far_too_high_is_found_out(tmp_path: Path) -> None:
         fine_tune(dense(4), training, context(tmp_path, Split({"x": x}, answers(x, 4) * 1e18)))
 
 
+def test_samples_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    x = inputs(160, WIDTH)
+    x[::7] = np.nan
+    with pytest.raises(CompressionError, match="E_NUMERIC.*'x'"):
+        fine_tune(dense(4), STEPS, context(tmp_path, Split({"x": x}, answers(inputs(160, WIDTH), 4))))
+
+
 class Narrow:
     """An engine's forward that has memory for so many samples."""
 
