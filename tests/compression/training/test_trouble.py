@@ -80,7 +80,7 @@ def test_a_rate_far_too_high_is_found_out(tmp_path: Path) -> None:
 def test_samples_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     x = inputs(160, WIDTH)
     x[::7] = np.nan
-    with pytest.raises(CompressionError, match="E_NUMERIC.*'x'"):
+    with pytest.raises(CompressionError, match=r"E_NUMERIC.*'x'"):
         fine_tune(dense(4), STEPS, context(tmp_path, Split({"x": x}, answers(inputs(160, WIDTH), 4))))
 
 
