@@ -3,9 +3,11 @@ serves it.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from compression.preprocessing import DatasetOptions
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,6 +28,18 @@ class TensorSpec(BaseModel):
     shape: tuple[int | str | None, ...]
 
 
+class Conversion(BaseModel):
+    """How well the ONNX file agrees with the model that was uploaded, run by its own framework."""
+
+    model_config = _FROZEN
+    framework: str = Field(examples=["keras"])
+    version: str = Field(description="of the framework that read the upload")
+    difference: float = Field(
+        description="largest difference of an output, relative to its largest value, on random inputs"
+    )
+    samples: int = Field(description="how many random inputs were compared")
+
+
 class ModelInspection(BaseModel):
     model_config = _FROZEN
     format: str = Field(description="format of the upload, told by content", examples=["onnx"])
@@ -43,6 +57,7 @@ class ModelInspection(BaseModel):
     abilities: dict[str, dict[str, Any]] = Field(
         default={}, description="what techniques found that they could do with it, by technique"
     )
+    conversion: Conversion | None = Field(default=None, description="null where the upload was ONNX already")
 
 
 class ArraySpec(BaseModel):
@@ -55,6 +70,30 @@ class ArraySpec(BaseModel):
     shape: tuple[int, ...]
 
 
+class SkippedFile(BaseModel):
+    model_config = _FROZEN
+    name: str
+    reason: str
+
+
+class Skipped(BaseModel):
+    """Images that could not be read."""
+
+    model_config = _FROZEN
+    count: int = 0
+    first: tuple[SkippedFile, ...] = Field(default=(), description="the first of them, by name, with why")
+
+
+class Finding(BaseModel):
+    """What the data doctor found in a normalised data set."""
+
+    model_config = _FROZEN
+    code: str = Field(examples=["few_calibration_rows"])
+    severity: Literal["info", "warning", "error"]
+    detail: str
+    way_out: str
+
+
 class DatasetInspection(BaseModel):
     model_config = _FROZEN
     format: str
@@ -62,3 +101,10 @@ class DatasetInspection(BaseModel):
     splits: dict[str, int] = Field(description="samples of each split")
     labelled: bool = Field(description="whether the test split has labels")
     bytes: int
+    classes: tuple[str, ...] = Field(default=(), description="name of each label, in order")
+    class_counts: dict[str, tuple[int, ...]] = Field(
+        default={}, description="samples of each class, by split; in the order of `classes`"
+    )
+    skipped: Skipped = Skipped()
+    preprocessing: DatasetOptions | None = Field(default=None, description="what was done to the upload")
+    findings: tuple[Finding, ...] = ()

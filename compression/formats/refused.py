@@ -100,8 +100,6 @@ _REFUSED: tuple[tuple[str, Purpose, str, tuple[str, ...], Recognises, str], ...]
         _magic(b"TFL3", at=4),
         f"compiled models are not read; {_EXPORT}",
     ),
-    ("npy", "dataset", "npy", (".npy",), _magic(b"\x93NUMPY"), f"a single array has no splits; {_SAVEZ}"),
-    ("parquet", "dataset", "parquet", (".parquet",), _magic(b"PAR1"), f"Parquet is not read; {_SAVEZ}"),
 )
 
 for _name, _purpose, _container, _suffixes, _recognises, _refusal in _REFUSED:

@@ -14,7 +14,8 @@ MAX_CALL_DEPTH = 32
 MAX_SHARING = 16
 """How often external bytes may be read: decoded bytes over bytes of the files."""
 
-MAX_MEMBERS = 10_000
+MAX_MEMBERS = 200_000
+"""An image folder has one for each image; MAX_DIRECTORY_BYTES bounds their names."""
 MAX_DIRECTORY_BYTES = 16 << 20
 MAX_RATIO = 200
 """Decoded over stored bytes of an archive, from `RATIO_FROM` on."""
@@ -22,3 +23,15 @@ RATIO_FROM = 64 << 20
 MAX_ARCHIVE_BYTES = 4 << 30
 MAX_DATASET_BYTES = 32 << 30
 MAX_DATASET_RATIO = 100
+
+MAX_PIXELS = 64 << 20
+"""Of one image, told by its header."""
+MAX_IMAGE_BYTES = 64 << 20
+"""Of one encoded image."""
+MAX_COLUMNS = 4_096
+MAX_CLASSES = 20_000
+MAX_TABLE_BYTES = 4 << 30
+"""Decoded: a table is read as a whole."""
+MAX_FOOTER_BYTES = 16 << 20
+"""Of a Parquet file, whose reader takes a hundred times as much."""
+MAX_LABELS_BYTES = 256 << 20

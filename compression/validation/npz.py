@@ -2,6 +2,7 @@
 offset.
 """
 
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +26,25 @@ _PADDING_ID = 0xD935  # the extra field that aligns members of an archive
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+class Part(NamedTuple):
+    """Rows of an array that may be too large for memory; all of them where `rows` is None."""
+
+    array: Array
+    rows: Array | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape if self.rows is None else (len(self.rows), *self.array.shape[1:])
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.array.dtype.itemsize
+
+    def chunk(self, start: int, stop: int) -> Array:
+        chosen = slice(start, stop) if self.rows is None else self.rows[start:stop]
+        return np.ascontiguousarray(self.array[chosen])
+
+
 class _Header(NamedTuple):
     shape: tuple[int, ...]
     fortran_order: bool
@@ -43,7 +63,7 @@ def normalise(path: Path, into: Path, scratch: Path) -> None:
         if not infos:
             raise _invalid("the archive holds no array")
         arrays = {_name(info): _unpack(source, info, folder / f"{at}.npy") for at, info in enumerate(infos)}
-    _write(_split(arrays), into)
+    write(_split(arrays), into)
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -102,7 +122,24 @@ def _shown(shape: tuple[int, ...]) -> str:
     return str(list(shape[:8]))
 
 
-def _split(arrays: Mapping[str, Array]) -> dict[str, Array]:
+def normalise_one(path: Path, into: Path, scratch: Path, name: str) -> None:
+    """A single .npy, an input without labels.
+
+    Errors: CompressionError `npy_pickle`, `invalid_npy`.
+    """
+    folder = scratch / "arrays"
+    folder.mkdir(parents=True)
+    with path.open("rb") as source:
+        header = _read_header(source, name)
+        at, size = source.tell(), path.stat().st_size
+    if math.prod(header.shape) * header.dtype.itemsize != size - at:
+        raise _npy(f"the array does not hold what its shape {_shown(header.shape)} says")
+    order: Literal["F", "C"] = "F" if header.fortran_order else "C"
+    array: Array = np.memmap(path, header.dtype, "r", at, header.shape, order)
+    write(_split({name: array}), into)
+
+
+def _split(arrays: Mapping[str, Array]) -> dict[str, Part]:
     named = [name for name in arrays if "/" in name]
     if named and len(named) != len(arrays):
         raise _invalid("either every array is under a split (test/image) or none is")
@@ -110,8 +147,8 @@ def _split(arrays: Mapping[str, Array]) -> dict[str, Array]:
     return {name: parts[name] for name in sorted(parts)}
 
 
-def _check_splits(arrays: Mapping[str, Array]) -> dict[str, Array]:
-    parts = dict(arrays)
+def _check_splits(arrays: Mapping[str, Array]) -> dict[str, Part]:
+    parts = {name: Part(array) for name, array in arrays.items()}
     for name in arrays:
         split, _, rest = name.partition("/")
         if split not in SPLITS or not rest or "/" in rest:
@@ -127,11 +164,11 @@ def _check_splits(arrays: Mapping[str, Array]) -> dict[str, Array]:
         train = {name.split("/")[1]: array for name, array in arrays.items() if name.startswith("train/")}
         if train:
             order = _order(_length(train, "train"))[:CALIBRATION]
-            parts |= {f"calibration/{name}": array[np.sort(order)] for name, array in train.items()}
+            parts |= {f"calibration/{name}": Part(array, np.sort(order)) for name, array in train.items()}
     return parts
 
 
-def _cut(arrays: Mapping[str, Array]) -> dict[str, Array]:
+def _cut(arrays: Mapping[str, Array]) -> dict[str, Part]:
     """A fifth for the test, up to 512 or a fifth to calibrate with, the rest to train; by a fixed
     permutation.
     """
@@ -147,7 +184,7 @@ def _cut(arrays: Mapping[str, Array]) -> dict[str, Array]:
         "train": order[test + calibration :],
     }
     return {
-        f"{split}/{name}": array[np.sort(rows)]
+        f"{split}/{name}": Part(array, np.sort(rows))
         for split, rows in cuts.items()
         if len(rows)
         for name, array in arrays.items()
@@ -165,25 +202,26 @@ def _length(arrays: Mapping[str, Array], where: str) -> int:
     return max(lengths.values(), default=0)
 
 
-def _write(arrays: Mapping[str, Array], into: Path) -> None:
+def write(parts: Mapping[str, Part], into: Path) -> None:
+    """Under names `split/name`, streaming."""
     with zipfile.ZipFile(into, "w", zipfile.ZIP_STORED) as target:
-        for name, array in arrays.items():
+        for name, part in parts.items():
             info = zipfile.ZipInfo(f"{name}.npy")
-            large = array.nbytes > 1 << 31
+            large = part.nbytes > 1 << 31
             at = target.start_dir + 30 + len(info.filename.encode()) + (20 if large else 0)
             padding = -(at + 4) % _ALIGNMENT
             info.extra = _PADDING_ID.to_bytes(2, "little") + padding.to_bytes(2, "little") + bytes(padding)
             with target.open(info, "w", force_zip64=large) as member:
-                _write_array(member, array)
+                _write_part(member, part)
 
 
-def _write_array(member: IO[bytes], array: Array) -> None:
-    npy.write_array_header_1_0(
-        member, {"descr": npy.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
-    )
-    rows = max(1, _CHUNK * len(array) // max(1, array.nbytes))
-    for start in range(0, len(array), rows):
-        member.write(np.ascontiguousarray(array[start : start + rows]).tobytes())
+def _write_part(member: IO[bytes], part: Part) -> None:
+    descr = npy.dtype_to_descr(part.array.dtype)
+    npy.write_array_header_1_0(member, {"descr": descr, "fortran_order": False, "shape": part.shape})
+    n = part.shape[0]
+    rows = max(1, _CHUNK * n // max(1, part.nbytes))
+    for start in range(0, n, rows):
+        member.write(part.chunk(start, start + rows).tobytes())
 
 
 def _invalid(why: str) -> CompressionError:

@@ -1,0 +1,23 @@
+"""NumPy's .npy: one array, an input without labels."""
+
+from pathlib import Path
+from typing import Any
+
+from compression.formats.format import Format, Upload
+
+
+def _recognises(head: bytes, _suffix: str) -> bool:
+    return head.startswith(b"\x93NUMPY")
+
+
+def _load(upload: Upload, into: Path) -> dict[str, Any]:
+    from compression import preprocessing
+    from compression.intake import finish
+    from compression.validation import npz
+
+    options = preprocessing.parse(upload.options)
+    npz.normalise_one(upload.path, into, upload.scratch, next(iter(options.inputs), "input"))
+    return finish.details(into, options)
+
+
+Format("npy", "dataset", "npy", (".npy",), _recognises, _load).register()
