@@ -91,7 +91,7 @@ def select(
             low = middle
         else:
             high = middle
-    return _filled(scores, ladder(low), ladder(high), budget)
+    return _filled(scores, weights, ranges, ladder(high), budget)
 
 
 Ladder = Callable[[float], dict[str, int]]
@@ -119,14 +119,24 @@ def _thresholds(scores: Scores, weights: Mapping[str, float], ranges: Ranges) ->
     return counts
 
 
-def _filled(scores: Scores, more: Mapping[str, int], fewer: Mapping[str, int], budget: Budget) -> Kept:
-    """Rounding takes several groups down at once: those that fit come back."""
-    counts = dict(fewer)
-    for name in sorted(
-        more, key=lambda name: -float(np.sort(scores[name])[len(scores[name]) - counts[name]])
-    ):
-        if more[name] > counts[name]:
-            tried = {**counts, name: more[name]}
-            if budget.cost(keep(scores, tried)) <= budget.limit:
-                counts = tried
+def _filled(
+    scores: Scores, weights: Mapping[str, float], ranges: Ranges, counts: dict[str, int], budget: Budget
+) -> Kept:
+    """Rounding takes several groups down at once, and by more than is needed: what fits comes back, the units
+    that matter most for what they cost first.
+    """
+    ranked = {name: -np.sort(-values) for name, values in scores.items()}
+    growing = {name for name in scores if counts[name] < ranges[name].most}
+
+    def gain(name: str) -> float:
+        return float(ranked[name][counts[name] :][: ranges[name].step].mean()) / weights[name]
+
+    while growing:
+        name = max(sorted(growing), key=gain)
+        more = min(counts[name] + ranges[name].step, ranges[name].most)
+        tried = {**counts, name: more}
+        fits = budget.cost(keep(scores, tried)) <= budget.limit
+        counts = tried if fits else counts
+        if not fits or more == ranges[name].most:
+            growing.remove(name)
     return keep(scores, counts)
