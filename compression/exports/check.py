@@ -1,0 +1,161 @@
+"""An exported file proves itself: reloaded in its own runtime, beside ONNX Runtime on the model it came from."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from compression import runtime, samples
+from compression.dataset import Array, Dataset, Split
+from compression.errors import CompressionError
+from compression.exports.export import EXPORTS, Export, Session, unsupported, version
+from compression.measure import latency
+from compression.measure.fidelity import Fidelity
+from compression.measurement import Latency, Ratio
+from compression.model import Model
+
+_ROWS, _SECONDS = 2000, 20.0
+"""Held-out rows that both run, one by one; fewer where the time is up."""
+_TIMED_ROWS = 16
+_CLOSE = 1e-3
+"""Outputs that differ by more of their scale are told of."""
+
+
+class ExportCheck(BaseModel):
+    """What the file does in its own runtime. Plain JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: str
+    filename: str
+    bytes: int
+    runtime: str
+    runtime_version: str
+    samples: int
+    difference: float = Field(
+        description="largest difference of an output from ONNX Runtime's on the source model, relative to "
+        "the largest value of that output"
+    )
+    agreement: float = Field(description="share of samples decided as by ONNX Runtime on the source model")
+    latency_ms: Latency
+    latency: Ratio = Field(description="ONNX Runtime on the source model divided by this, interleaved")
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class _Comparison:
+    """Sums and maxima only: memory does not grow with the rows."""
+
+    fidelity: Fidelity = field(default_factory=Fidelity)
+    largest: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By output: of the reference, and of the difference."""
+
+    def add(self, reference: dict[str, Array], output: dict[str, Array]) -> None:
+        """Errors: CompressionError E_NUMERIC where only the exported model gives NaN or infinity."""
+        self.fidelity.add(reference, output)
+        for name, values in reference.items():
+            scale, worst = self.largest.get(name, (0.0, 0.0))
+            wanted, found = (np.nan_to_num(one.astype(np.float64)) for one in (values, output[name]))
+            own = np.abs(wanted).max(initial=0), np.abs(wanted - found).max(initial=0)
+            self.largest[name] = max(scale, float(own[0])), max(worst, float(own[1]))
+
+    @property
+    def difference(self) -> float:
+        return max(worst / (scale or 1.0) for scale, worst in self.largest.values())
+
+
+def check(
+    name: str, exported: Path, source: Path, data: Path | None, *, threads: int = 1, seed: int = 0
+) -> ExportCheck:
+    """In this process, which should be a clean one. `source` is the ONNX file that was converted.
+
+    Errors: CompressionError `format_unavailable`, `format_unsupported`, `dataset_misfit`, E_MODEL_RUN,
+    E_NUMERIC.
+    """
+    export = EXPORTS[name]
+    export.require()
+    model = Model.open(source)
+    chosen = samples.held_out(model, Dataset.open(data) if data else None, seed)
+    compared = _compare(export, exported, source, model, chosen.split, threads)
+    times = _time(export, exported, source, model, chosen.split, seed)
+    ratio = latency.ratio(times[0], times[1], seed)
+    return ExportCheck(
+        format=name,
+        filename=export.filename,
+        bytes=exported.stat().st_size,
+        runtime=export.package,
+        runtime_version=version(export.package) or "",
+        samples=compared.fidelity.n,
+        difference=compared.difference,
+        agreement=compared.fidelity.agreement,
+        latency_ms=latency.summary(times[1]),
+        latency=ratio,
+        warnings=(*chosen.warnings, *_warnings(export, compared.difference, ratio)),
+    )
+
+
+def _compare(
+    export: Export, exported: Path, source: Path, model: Model, split: Split, threads: int
+) -> _Comparison:
+    plain, own = runtime.session(source, threads=threads), _opened(export, exported, threads)
+    compared, end = _Comparison(), time.monotonic() + _SECONDS
+    for feeds in samples.first(split, model.inputs, _ROWS):
+        reference, output = runtime.run(plain, feeds), own(feeds)
+        for name, values in reference.items():
+            if name not in output or output[name].shape != values.shape:
+                raise unsupported(export.title, f"output {name!r} comes back in another shape")
+        compared.add(reference, output)
+        if time.monotonic() > end:
+            break
+    if not compared.fidelity.n:
+        raise CompressionError("dataset_misfit", "the data set has fewer rows than one batch of the model")
+    return compared
+
+
+def _time(
+    export: Export, exported: Path, source: Path, model: Model, split: Split, seed: int
+) -> list[latency.Times]:
+    def opened(index: int) -> latency.Run:
+        if index:
+            return _opened(export, exported, threads=1)
+        session = runtime.session(source, threads=1)
+        return lambda feeds: runtime.run(session, feeds)
+
+    feeds = list(samples.first(split, model.inputs, _TIMED_ROWS))
+    return latency.interleaved(opened, 2, feeds, seed)
+
+
+def _opened(export: Export, path: Path, threads: int) -> Session:
+    """Whatever the runtime raises says that the format does not hold the model.
+
+    Errors: CompressionError.
+    """
+    try:
+        session = export.session(path, threads)
+    except (CompressionError, MemoryError):
+        raise
+    except Exception as error:
+        raise unsupported(export.title, str(error) or type(error).__name__) from error
+
+    def run(feeds: "dict[str, Array]") -> dict[str, Array]:
+        try:
+            return session(feeds)
+        except (CompressionError, MemoryError):
+            raise
+        except Exception as error:
+            raise unsupported(export.title, str(error) or type(error).__name__) from error
+
+    return run  # type: ignore[return-value]
+
+
+def _warnings(export: Export, difference: float, ratio: Ratio) -> list[str]:
+    found = []
+    if difference > _CLOSE:
+        found.append(
+            f"outputs differ from ONNX Runtime's by up to {difference:.2%} of their largest value: "
+            f"{export.title} rounds elsewhere; judge by the agreement"
+        )
+    if ratio.ci95 is not None and ratio.ci95[1] < 1:
+        found.append(f"slower here than ONNX Runtime: {ratio.value:.2f}x")
+    return found
