@@ -1,0 +1,140 @@
+"""Encoded images -> one mapped array, decoded in threads: the sandbox starts no processes, and decoders let
+go of the interpreter's lock.
+"""
+
+import io
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from compression.dataset import Array
+from compression.errors import CompressionError
+from compression.inspection import Skipped, SkippedFile
+from compression.preprocessing import DatasetOptions, ImageOptions
+from compression.validation.limits import MAX_DATASET_BYTES, MAX_PIXELS
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError)
+_AT_ONCE = 64
+_NAMED = 20
+
+Read = Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """`rows` are those of `array` that hold an image."""
+
+    array: Array
+    rows: Array
+    skipped: Skipped
+
+
+def decode_all(read: Read, names: Sequence[str], options: DatasetOptions, into: Path) -> Decoded:
+    """`read` is called from several threads.
+
+    Errors: CompressionError `image_pixels`, `images_broken`, `image_size`, `limit_decoded_bytes`.
+    """
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+    shape = _first_shape(read, names, options.image)
+    dtype = np.dtype(options.image.dtype)
+    if len(names) * int(np.prod(shape)) * dtype.itemsize > MAX_DATASET_BYTES:
+        raise CompressionError(
+            "limit_decoded_bytes", f"decoded they take more than {MAX_DATASET_BYTES} bytes"
+        )
+    array: Array = np.memmap(into, dtype, "w+", 0, (len(names), *shape))
+    broken: dict[int, str] = {}
+    most = options.most_broken(len(names))
+
+    def some(start: int) -> None:
+        for row in range(start, min(start + _AT_ONCE, len(names))):
+            try:
+                array[row] = _fitting(_decode(read(row), names[row], options.image), shape, names[row])
+            except _BROKEN as error:
+                broken[row] = f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
+            if len(broken) > most:
+                raise _too_many(broken, names, most)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        for _ in threads.map(some, range(0, len(names), _AT_ONCE)):
+            pass
+    kept = np.setdiff1d(np.arange(len(names)), np.array(sorted(broken), np.int64))
+    first = tuple(SkippedFile(name=names[row], reason=broken[row]) for row in sorted(broken)[:_NAMED])
+    return Decoded(array, kept, Skipped(count=len(broken), first=first))
+
+
+def _first_shape(read: Read, names: Sequence[str], options: ImageOptions) -> tuple[int, ...]:
+    for row, name in enumerate(names):
+        try:
+            return _decode(read(row), name, options).shape
+        except _BROKEN:
+            continue
+    raise CompressionError("images_broken", f"none of the {len(names)} images can be read")
+
+
+def _too_many(broken: dict[int, str], names: Sequence[str], most: int) -> CompressionError:
+    row = min(broken)
+    return CompressionError(
+        "images_broken", f"more than {most} images cannot be read, {names[row][:80]!r} first: {broken[row]}"
+    )
+
+
+def _fitting(pixels: Array, shape: tuple[int, ...], name: str) -> Array:
+    if pixels.shape != shape:
+        detail = f"{name[:80]!r} is {list(pixels.shape)}, the first image {list(shape)}; say image.resize"
+        raise CompressionError("image_size", detail)
+    return pixels
+
+
+def _decode(data: bytes, name: str, options: ImageOptions) -> Array:
+    image = _opened(data, name).convert("L" if options.colour == "GRAY" else "RGB")
+    if options.resize:
+        image = image.resize(options.resize[::-1], Image.Resampling.BILINEAR)
+    if options.crop:
+        image = _cropped(image, options.crop, name)
+    return _numbers(np.asarray(image), options)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise _pixels(f"{name[:80]!r} has more than {MAX_PIXELS} pixels") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise _pixels(f"{name[:80]!r} has {image.width * image.height} pixels, more than {MAX_PIXELS}")
+    if getattr(image, "is_animated", False):
+        raise _pixels(f"{name[:80]!r} is animated; an image is one frame")
+    return image
+
+
+def _cropped(image: Image.Image, size: tuple[int, int], name: str) -> Image.Image:
+    top, left = (image.height - size[0]) // 2, (image.width - size[1]) // 2
+    if top < 0 or left < 0:
+        raise CompressionError("image_size", f"{name[:80]!r} is smaller than image.crop; say image.resize")
+    return image.crop((left, top, left + size[1], top + size[0]))
+
+
+def _numbers(pixels: Array, options: ImageOptions) -> Array:
+    pixels = pixels.reshape(*pixels.shape[:2], options.channels)
+    if options.colour == "BGR":
+        pixels = pixels[..., ::-1]
+    if options.dtype == "float32":
+        pixels = pixels * np.float32(options.scale)
+        if options.mean:
+            pixels = pixels - np.array(options.mean, np.float32)
+        if options.std:
+            pixels = pixels / np.array(options.std, np.float32)
+    return pixels.transpose(2, 0, 1) if options.layout == "NCHW" else pixels
+
+
+def _pixels(why: str) -> CompressionError:
+    return CompressionError("image_pixels", why)
+
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit is the lower one

@@ -1,0 +1,126 @@
+"""Members of an archive from a stranger, read from several threads at once without a lock."""
+
+import gzip
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+from compression.errors import CompressionError
+from compression.validation import archive
+from compression.validation.limits import MAX_DATASET_BYTES, MAX_DATASET_RATIO, MAX_IMAGE_BYTES, MAX_MEMBERS
+
+_HEADER = 30
+_CHUNK = 1 << 20
+
+
+class Members(NamedTuple):
+    sizes: Mapping[str, int]
+    read: Callable[[str], bytes]
+    """Errors: OSError or ValueError for a damaged member, CompressionError for one too large."""
+
+
+@contextmanager
+def opened(path: Path, scratch: Path) -> Iterator[Members]:
+    """Errors: CompressionError as `archive.members`; `nested` archives and programs are `member_refused`."""
+    with path.open("rb") as file:
+        is_zip = archive.kind(file.read(512)) == "zip"
+    with _zip(path) if is_zip else _tar(path, scratch) as members:
+        for name in members.sizes:
+            archive.check_member(name)
+        yield members
+
+
+def _budget(path: Path) -> archive.Budget:
+    return archive.Budget(path.stat().st_size, MAX_DATASET_BYTES, MAX_DATASET_RATIO)
+
+
+def _bounded(name: str, size: int) -> None:
+    if size > MAX_IMAGE_BYTES:
+        raise CompressionError("limit_decoded_bytes", f"member {name[:80]!r} takes {size} bytes")
+
+
+@contextmanager
+def _zip(path: Path) -> Iterator[Members]:
+    with archive.open_zip(path) as source:
+        infos = {info.filename: info for info in archive.members(source, _budget(path))}
+    with path.open("rb") as file:
+
+        def read(name: str) -> bytes:
+            _bounded(name, infos[name].file_size)
+            return _inflated(file.fileno(), infos[name])
+
+        yield Members({name: info.file_size for name, info in infos.items()}, read)
+
+
+def _inflated(file: int, info: zipfile.ZipInfo) -> bytes:
+    header = os.pread(file, _HEADER, info.header_offset)
+    extra = int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
+    data = os.pread(file, info.compress_size, info.header_offset + _HEADER + extra)
+    if info.compress_type == zipfile.ZIP_DEFLATED:
+        try:
+            data = zlib.decompressobj(-15).decompress(data, info.file_size + 1)
+        except zlib.error as error:
+            raise ValueError(str(error)) from None
+    if len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+        raise ValueError("its checksum is wrong")
+    return data
+
+
+class _Counted:
+    """A stream that refuses to go on once it has given more than the budget."""
+
+    def __init__(self, stream: IO[bytes] | gzip.GzipFile, budget: archive.Budget) -> None:
+        self.stream, self.budget, self.given = stream, budget, 0
+
+    def read(self, size: int) -> bytes:
+        data = self.stream.read(size)
+        self.given += len(data)
+        self.budget.check(self.given)
+        return data
+
+
+@contextmanager
+def _tar(path: Path, scratch: Path) -> Iterator[Members]:
+    """All members are written to one file, one after another: names of strangers make no paths."""
+    places: dict[str, tuple[int, int]] = {}
+    with (scratch / "members").open("xb+") as joined:
+        with archive.reading(), path.open("rb") as raw:
+            zipped = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            stream = _Counted(gzip.GzipFile(fileobj=raw) if zipped else raw, _budget(path))
+            with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as source:
+                for member in source:
+                    _append(source, member, joined, places)
+        joined.flush()
+
+        def read(name: str) -> bytes:
+            at, size = places[name]
+            _bounded(name, size)
+            return os.pread(joined.fileno(), size, at)
+
+        yield Members({name: size for name, (_, size) in places.items()}, read)
+
+
+def _append(
+    source: tarfile.TarFile, member: tarfile.TarInfo, joined: IO[bytes], places: dict[str, tuple[int, int]]
+) -> None:
+    if member.isdir():
+        return
+    name = member.name.removeprefix("./")
+    if member.issym() or member.islnk():
+        raise CompressionError("link_refused", f"member {name[:80]!r} is a link")
+    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse is not None:
+        raise CompressionError("member_refused", f"member {name[:80]!r} is no plain file")
+    archive.check_member(name)
+    if name in places or len(places) >= MAX_MEMBERS:
+        raise archive.invalid(f"two members have the same name, or there are more than {MAX_MEMBERS}")
+    content = source.extractfile(member)
+    at = joined.tell()
+    while content and (piece := content.read(_CHUNK)):
+        joined.write(piece)
+    places[name] = at, joined.tell() - at
