@@ -1,4 +1,4 @@
-"""An exported file proves itself: reloaded in its own runtime, beside ONNX Runtime on the model it came from."""
+"""An exported file proves itself: reloaded in its own runtime, beside ONNX Runtime on its source."""
 
 import time
 from dataclasses import dataclass, field
