@@ -36,7 +36,8 @@ def write(
         rows = splits.stratified(len(chosen), labels, fractions, options.seed)
     else:
         rows = splits.named(
-            [words[row] for row in chosen], options.splits if isinstance(options.splits, str) else "split"
+            [words[int(row)] for row in chosen],
+            options.splits if isinstance(options.splits, str) else "split",
         )
     parts = {
         f"{split}/{name}": npz.Part(a, chosen[own])

@@ -72,9 +72,10 @@ def decode_all(read: Read, names: Sequence[str], options: DatasetOptions, into: 
 def _first_shape(read: Read, names: Sequence[str], options: ImageOptions) -> tuple[int, ...]:
     for row, name in enumerate(names):
         try:
-            return _decode(read(row), name, options).shape
+            shape: tuple[int, ...] = _decode(read(row), name, options).shape
         except _BROKEN:
             continue
+        return shape
     raise CompressionError("images_broken", f"none of the {len(names)} images can be read")
 
 

@@ -1,7 +1,7 @@
 """Parquet, Arrow, CSV and JSONL -> a table in memory, and its columns -> arrays."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ def _is_bool(kind: pa.DataType) -> bool:
     return bool(pa.types.is_boolean(kind))
 
 
-def _labels(column: pa.ChunkedArray, name: str) -> tuple[Array, Sequence[str]]:
+def _labels(column: pa.ChunkedArray, name: str) -> tuple[Array, tuple[str, ...]]:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         return finish.encode(column.to_pylist())
     labels = _numbers(column, name)
