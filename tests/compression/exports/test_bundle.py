@@ -74,7 +74,7 @@ def test_a_session_gives_what_onnx_runtime_gives(name: str, normalise: Normalise
         np.testing.assert_allclose(found[output], values, atol=5e-3 if name == "onnx_fp16" else 1e-5)
 
 
-@pytest.mark.parametrize("name", FORMATS[1:])
+@pytest.mark.parametrize("name", [*FORMATS[1:], "torch_export"])
 def test_an_unknown_operator_fails_the_format_by_its_name(name: str, tmp_path: Path) -> None:
     model = network("cnn")
     model.graph.node[-1].op_type, model.graph.node[-1].domain = "Frobnicate", "com.acme"
@@ -93,3 +93,17 @@ def test_float16_refuses_a_quantized_model(normalise: Normalise, tmp_path: Path)
     made.model.save(tmp_path / "int8.onnx")
     with pytest.raises(CompressionError, match="quantized"):
         _exported("onnx_fp16", tmp_path / "int8.onnx", tmp_path)
+
+
+def test_an_exported_program_keeps_its_batch_open(normalise: Normalise, tmp_path: Path) -> None:
+    model = normalise(network("cnn"))
+    exported = _exported("torch_export", model, tmp_path)
+    bundle.write(exported, _card("torch_export", exported, model), tmp_path / "one.zip")
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        archive.extractall(tmp_path / "bundle")
+    np.save(tmp_path / "input.npy", np.ones((3, 1, 12, 12), np.float32))
+    command = [sys.executable, "-I", "run.py", tmp_path / "input.npy"]
+    done = subprocess.run(
+        command, cwd=tmp_path / "bundle", capture_output=True, text=True, check=False, timeout=60
+    )
+    assert "logits float32 (3, 10)" in done.stdout, done.stderr

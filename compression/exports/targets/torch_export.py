@@ -1,0 +1,92 @@
+"""PyTorch's exported program (.pt2) of the graph, as the training engine reads it; named axes stay open."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from compression.exports.export import Export, Session, unsupported
+
+if TYPE_CHECKING:
+    from compression.dataset import Array
+
+_TITLE = "torch.export"
+_PROGRAM = """\
+import torch
+
+model = torch.export.load(here / "{filename}").module()
+
+
+def run(feeds):
+    with torch.inference_mode():
+        outputs = model({{name: torch.from_numpy(array) for name, array in feeds.items()}})
+    return {{name: output.numpy() for name, output in outputs.items()}}
+"""
+
+
+def _convert(model: Path, into: Path, _scratch: Path) -> None:
+    """Errors: CompressionError `format_unsupported`, of quantized models and of what the engine lacks."""
+    import torch
+
+    from compression import samples
+    from compression.exports.tracing import Traced
+    from compression.model import Model
+    from compression.quiet import quiet
+
+    source = Model.open(model)
+    if source.inspect().traits:
+        raise unsupported(_TITLE, "its QuantizeLinear and float16 Casts have no counterpart that stays small")
+    split = samples.made_up(source, 0).split
+    feeds = next(split.batches(source.inputs, 2))
+    inputs = {name: torch.from_numpy(array) for name, array in feeds.items()}
+    auto = torch.export.Dim.AUTO  # type: ignore[attr-defined]
+    shapes: dict[str, Any] = {
+        spec.name: {at: auto for at, axis in enumerate(spec.shape) if not isinstance(axis, int)}
+        for spec in source.inputs
+    }
+    traced = Traced.of(source)
+    try:
+        with quiet(), torch.no_grad():
+            exported = torch.export.export(traced, (inputs,), dynamic_shapes=(shapes,), strict=False)
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise unsupported(_TITLE, f"at {traced.at}: {reason}") from error
+    if fixed := _fixed(exported, shapes):
+        raise unsupported(_TITLE, f"tracing would fix the open axes of {fixed}, which an operator reads")
+    torch.export.save(exported, into)
+
+
+def _fixed(exported: Any, shapes: Mapping[str, Mapping[int, Any]]) -> str:
+    """Inputs of which an open axis came out as a number: a file that refuses other sizes."""
+    wanted = set(exported.graph_signature.user_inputs)
+    traced = [node.meta["val"].shape for node in exported.graph.nodes if node.name in wanted]
+    pairs = zip(shapes.items(), traced, strict=True)
+    return ", ".join(name for (name, axes), shape in pairs if any(isinstance(shape[at], int) for at in axes))
+
+
+def _session(path: Path, threads: int) -> Session:
+    import torch
+
+    torch.set_num_threads(threads)
+    model = torch.export.load(path).module()
+
+    def run(feeds: "Mapping[str, Array]") -> "dict[str, Array]":
+        with torch.inference_mode():
+            outputs = model({name: torch.from_numpy(array) for name, array in feeds.items()})
+        return {name: output.numpy() for name, output in outputs.items()}
+
+    return run
+
+
+Export(
+    name="torch_export",
+    title=_TITLE,
+    filename="model.pt2",
+    package="torch",
+    minimum="2.13",
+    convert=_convert,
+    session=_session,
+    program=_PROGRAM,
+    extra="worker",
+).register()
