@@ -38,7 +38,7 @@ def _convert(model: Path, into: Path, _scratch: Path) -> None:
     split = samples.made_up(source, 0).split
     feeds = next(split.batches(source.inputs, 2))
     inputs = {name: torch.from_numpy(array) for name, array in feeds.items()}
-    auto = torch.export.Dim.AUTO  # type: ignore[attr-defined]
+    auto = torch.export.Dim.AUTO
     shapes: dict[str, Any] = {
         spec.name: {at: auto for at, axis in enumerate(spec.shape) if not isinstance(axis, int)}
         for spec in source.inputs
