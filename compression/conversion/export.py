@@ -52,7 +52,7 @@ def _export(model: Original, path: Path) -> None:
             opset_version=OPSET,
             input_names=[argument.name for argument in model.arguments],
             output_names=list(model.outputs),
-            dynamic_shapes=[_dynamic(argument.shape) for argument in model.arguments],
+            dynamic_shapes=(tuple(_dynamic(argument.shape) for argument in model.arguments),),
             verbose=False,
         )
     if program is None:

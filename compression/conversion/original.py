@@ -25,7 +25,7 @@ class Argument:
 
 @dataclass(frozen=True, eq=False)
 class Original:
-    """`module` takes the tensors of `arguments` in order and returns those of `outputs` as a tuple."""
+    """`module.forward(*tensors)` takes those of `arguments` in order and returns a tuple of `outputs`."""
 
     framework: str
     version: str

@@ -39,10 +39,6 @@ def _safetensors(head: bytes, _suffix: str) -> bool:
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < 1 << 27
 
 
-def _zip_named(*suffixes: str) -> Recognises:
-    return lambda head, suffix: head.startswith(b"PK") and suffix in suffixes
-
-
 def _magic(*magics: bytes, at: int = 0) -> Recognises:
     return lambda head, _suffix: head[at:].startswith(magics)
 
@@ -73,15 +69,6 @@ _REFUSED: tuple[tuple[str, Purpose, str, tuple[str, ...], Recognises, str], ...]
         _TORCH,
         _tar_of_torch,
         f"legacy torch.save files run code when read; {_EXPORT}",
-    ),
-    ("keras", "model", "zip", (".keras",), _zip_named(".keras"), f"Keras files are not read; {_EXPORT}"),
-    (
-        "hdf5",
-        "model",
-        "hdf5",
-        (".h5", ".hdf5", ".keras"),
-        _magic(b"\x89HDF"),
-        f"Keras files are not read; {_EXPORT}",
     ),
     ("hdf5", "dataset", "hdf5", (".h5", ".hdf5"), _magic(b"\x89HDF"), f"HDF5 is not read; {_SAVEZ}"),
     (

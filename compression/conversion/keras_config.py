@@ -1,0 +1,301 @@
+"""The configuration of a hostile Keras model: every object in it is known by name before Keras sees it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from compression.errors import CompressionError, Suggestion
+
+LAYERS = frozenset(
+    [
+        "Activation",
+        "ActivityRegularization",
+        "Add",
+        "AdditiveAttention",
+        "AlphaDropout",
+        "Attention",
+        "Average",
+        "AveragePooling1D",
+        "AveragePooling2D",
+        "AveragePooling3D",
+        "BatchNormalization",
+        "Bidirectional",
+        "CenterCrop",
+        "Concatenate",
+        "Conv1D",
+        "Conv1DTranspose",
+        "Conv2D",
+        "Conv2DTranspose",
+        "Conv3D",
+        "Conv3DTranspose",
+        "Cropping1D",
+        "Cropping2D",
+        "Cropping3D",
+        "Dense",
+        "DepthwiseConv1D",
+        "DepthwiseConv2D",
+        "Dot",
+        "Dropout",
+        "ELU",
+        "EinsumDense",
+        "Embedding",
+        "Flatten",
+        "GRU",
+        "GRUCell",
+        "GaussianDropout",
+        "GaussianNoise",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+        "GlobalAveragePooling3D",
+        "GlobalMaxPooling1D",
+        "GlobalMaxPooling2D",
+        "GlobalMaxPooling3D",
+        "GroupNormalization",
+        "GroupQueryAttention",
+        "Identity",
+        "InputLayer",
+        "LSTM",
+        "LSTMCell",
+        "LayerNormalization",
+        "LeakyReLU",
+        "Masking",
+        "MaxPooling1D",
+        "MaxPooling2D",
+        "MaxPooling3D",
+        "Maximum",
+        "Minimum",
+        "MultiHeadAttention",
+        "Multiply",
+        "Normalization",
+        "PReLU",
+        "Permute",
+        "RMSNormalization",
+        "RNN",
+        "RandomBrightness",
+        "RandomContrast",
+        "RandomFlip",
+        "RandomRotation",
+        "RandomTranslation",
+        "RandomZoom",
+        "ReLU",
+        "RepeatVector",
+        "Rescaling",
+        "Reshape",
+        "Resizing",
+        "SeparableConv1D",
+        "SeparableConv2D",
+        "SimpleRNN",
+        "SimpleRNNCell",
+        "Softmax",
+        "SpatialDropout1D",
+        "SpatialDropout2D",
+        "SpatialDropout3D",
+        "StackedRNNCells",
+        "Subtract",
+        "TimeDistributed",
+        "UnitNormalization",
+        "UpSampling1D",
+        "UpSampling2D",
+        "UpSampling3D",
+        "ZeroPadding1D",
+        "ZeroPadding2D",
+        "ZeroPadding3D",
+    ]
+)
+MODELS = frozenset({"Sequential", "Functional", "Model"})
+_PARTS = frozenset(
+    [
+        "Zeros",
+        "Ones",
+        "Constant",
+        "RandomNormal",
+        "RandomUniform",
+        "TruncatedNormal",
+        "VarianceScaling",
+        "GlorotNormal",
+        "GlorotUniform",
+        "HeNormal",
+        "HeUniform",
+        "LecunNormal",
+        "LecunUniform",
+        "Orthogonal",
+        "OrthogonalInitializer",
+        "Identity",
+        "L1",
+        "L2",
+        "L1L2",
+        "MaxNorm",
+        "MinMaxNorm",
+        "NonNeg",
+        "UnitNorm",
+        "__keras_tensor__",
+        "DTypePolicy",
+        "Policy",
+    ]
+)
+"""Initializers, regularizers and constraints; a trained model needs none, but its file names them."""
+_KNOWN = LAYERS | MODELS | _PARTS
+_FLOATS = {"mixed_float16": "float32", "mixed_bfloat16": "float32"}
+_ACTIVATIONS = frozenset(
+    [
+        "celu",
+        "elu",
+        "exponential",
+        "gelu",
+        "glu",
+        "hard_shrink",
+        "hard_sigmoid",
+        "hard_silu",
+        "hard_swish",
+        "hard_tanh",
+        "leaky_relu",
+        "linear",
+        "log_sigmoid",
+        "log_softmax",
+        "mish",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "soft_shrink",
+        "softmax",
+        "softplus",
+        "softsign",
+        "sparse_plus",
+        "sparse_sigmoid",
+        "sparsemax",
+        "squareplus",
+        "swish",
+        "tanh",
+        "tanh_shrink",
+        "threshold",
+    ]
+)
+_LATER = ("compile_config", "shared_object_id")
+"""Not needed for inference, or another way to name an object."""
+
+
+def checked(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with nothing but what is known.
+
+    Errors: CompressionError `layer_refused`, `invalid_keras`.
+    """
+    if config.get("class_name") not in MODELS:
+        raise refused(str(config.get("class_name")), "the model must be a Sequential or a Functional one")
+    found = _value(config, 0)
+    if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
+        raise CompressionError("invalid_keras", "the model has no configuration")
+    return found
+
+
+def refused(name: str, why: str) -> CompressionError:
+    return CompressionError(
+        "layer_refused",
+        f"{name[:80]!r}: {why}",
+        suggestions=(
+            Suggestion("build the model of layers of keras.layers, or export it to ONNX and upload that"),
+        ),
+    )
+
+
+def _value(value: Any, depth: int) -> Any:
+    if depth > 200:
+        raise CompressionError("invalid_keras", "the configuration is nested too deep")
+    if isinstance(value, list):
+        return [_value(item, depth + 1) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "class_name" in value:
+        return _object(value, depth)
+    if "module" in value or "registered_name" in value:
+        raise refused(str(value.get("registered_name")), "an object without a class")
+    return {key: _value(item, depth + 1) for key, item in value.items()}
+
+
+def _object(value: dict[str, Any], depth: int) -> Any:
+    name, module = value["class_name"], value.get("module")
+    if name == "function":
+        return _activation(value.get("config"))
+    if name not in _KNOWN:
+        raise refused(str(name), "not among the layers that are read")
+    _check_origin(name, module, value.get("registered_name"))
+    if name in ("DTypePolicy", "Policy"):
+        return _precision(value)
+    kept = {key: _value(item, depth + 1) for key, item in value.items() if key not in _LATER}
+    kept.pop("registered_name", None)
+    if module is not None:
+        kept["module"] = _module(name, module)
+    if isinstance(kept.get("config"), dict):
+        kept["config"] = _MENDED.get(name, _same)(kept["config"])
+    return kept
+
+
+def _check_origin(name: str, module: Any, registered: Any) -> None:
+    if module is not None and (
+        not isinstance(module, str) or module.split(".")[0] not in ("keras", "tf_keras")
+    ):
+        raise refused(name, f"of module {str(module)[:80]!r}, which is not Keras's")
+    if registered not in (None, "", name):
+        raise refused(name, f"under another name, {str(registered)[:80]!r}")
+
+
+def _module(name: str, module: str) -> str:
+    """Where Keras 3 has it; a class is never looked for where the file says."""
+    if name in MODELS:
+        return "keras.src.models.functional" if name == "Functional" else "keras"
+    if name in LAYERS and not (name == "Identity" and "initializers" in module):
+        return "keras.layers"
+    return "keras." + next(
+        (kind for kind in ("regularizers", "constraints") if f"{kind}" in module), "initializers"
+    )
+
+
+def _activation(name: Any) -> str:
+    if name not in _ACTIVATIONS:
+        raise refused(str(name), "a function that is no activation of Keras")
+    return str(name)
+
+
+def _precision(value: dict[str, Any]) -> str:
+    config = value.get("config")
+    name = config.get("name") if isinstance(config, dict) else None
+    precision = _FLOATS.get(str(name), str(name))
+    if precision not in ("float16", "float32", "float64", "int32", "int64", "bool"):
+        raise refused(str(name), "a precision that is not read")
+    return precision
+
+
+def _same(config: dict[str, Any]) -> dict[str, Any]:
+    return config
+
+
+def _input(config: dict[str, Any]) -> dict[str, Any]:
+    """Keras 2 called it otherwise."""
+    kept = {key: item for key, item in config.items() if key != "batch_input_shape"}
+    if "batch_input_shape" in config:
+        kept["batch_shape"] = config["batch_input_shape"]
+    return kept
+
+
+def _normalization(config: dict[str, Any]) -> dict[str, Any]:
+    axis = config.get("axis")
+    return {**config, "axis": axis[0]} if isinstance(axis, list) and len(axis) == 1 else config
+
+
+def _without(key: str, default: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Keras 2 wrote it and Keras 3 does not know it; only its default means what Keras 3 does."""
+    return lambda config: {
+        name: item for name, item in config.items() if name != key or item not in (default, None)
+    }
+
+
+_MENDED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "InputLayer": _input,
+    "BatchNormalization": _normalization,
+    "LSTM": _without("time_major", default=False),
+    "GRU": _without("time_major", default=False),
+    "SimpleRNN": _without("time_major", default=False),
+    "DepthwiseConv2D": _without("groups", 1),
+    "SeparableConv2D": _without("groups", 1),
+    "Conv2DTranspose": _without("groups", 1),
+}
