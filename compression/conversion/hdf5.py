@@ -65,7 +65,7 @@ def _size(array: h5py.Dataset, name: str) -> int:
         raise _link(f"the values of {name[:80]!r} lie in another place")
     if array.dtype.kind not in _KINDS or array.shape is None or array.compression not in _FILTERS:
         raise invalid(f"{name[:80]!r} is no plain array of numbers")
-    return int(array.size) * array.dtype.itemsize
+    return int(array.size) * int(array.dtype.itemsize)
 
 
 def _link(why: str) -> CompressionError:

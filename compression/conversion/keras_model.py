@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from compression.conversion.convert import convert
 from compression.conversion.failures import converting, failed
 from compression.conversion.original import Argument, Original
 from compression.errors import CompressionError
-from compression.formats.format import Details
 from compression.quiet import quiet
 from compression.validation import archive
 
@@ -25,7 +25,7 @@ _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 _CODE = "invalid_keras"
 
 
-def load_archive(path: Path, into: Path, scratch: Path) -> Details:
+def load_archive(path: Path, into: Path, scratch: Path) -> Mapping[str, Any]:
     """A .keras file. Errors: CompressionError."""
     config, weights = _unpack(path, scratch)
     hdf5.check(weights)
@@ -35,7 +35,7 @@ def load_archive(path: Path, into: Path, scratch: Path) -> Details:
     return _convert(model, config, into, scratch)
 
 
-def load_hdf5(path: Path, into: Path, scratch: Path) -> Details:
+def load_hdf5(path: Path, into: Path, scratch: Path) -> Mapping[str, Any]:
     """A .h5 file of Keras 3 or 2. Errors: CompressionError."""
     hdf5.check(path)
     with hdf5.opened(path) as file:
@@ -82,7 +82,7 @@ class _Inference(nn.Module):
         return tuple(flat)
 
 
-def _convert(model: Any, config: dict[str, Any], into: Path, scratch: Path) -> Details:
+def _convert(model: Any, config: dict[str, Any], into: Path, scratch: Path) -> Mapping[str, Any]:
     if not getattr(model, "inputs", None):
         raise failed("the model has no inputs; call it once before it is saved")
     below = _vocabulary(config)

@@ -9,7 +9,10 @@ from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.formats.format import REGISTRY, Details, Format, Purpose, Upload, suffix
 
 HEAD = 4096
-_WANTED = {"model": "upload an ONNX file", "dataset": "upload a NumPy .npz file"}
+_WANTED = {
+    "model": "upload an ONNX or Keras file",
+    "dataset": "upload NumPy arrays (.npz), a table or an archive of images",
+}
 
 
 def check_head(head: bytes, filename: str, purpose: Purpose) -> None:

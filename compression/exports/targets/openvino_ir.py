@@ -30,7 +30,7 @@ def run(feeds):
 def runtime() -> Any:
     """OpenVINO without the package by which its converters report home: it takes that for not installed."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino  # type: ignore[import-untyped]
+    import openvino
 
     return openvino
 
