@@ -98,7 +98,7 @@ def _perform(request: Request, scratch: Path, report: Report) -> BaseModel:
         case InspectModel() as task:
             return load_model(task.source, task.filename, into, scratch)
         case InspectDataset() as task:
-            return load_dataset(task.source, task.filename, into, scratch)
+            return load_dataset(task.source, task.filename, into, scratch, task.options)
         case Examine() as task:
             return examination.run(task)
         case Apply() as task:

@@ -76,7 +76,8 @@ def _attempt(bench: Bench, service: InspectedService, claim: InspectionClaim, ac
 
 def _ready(desk: Desk, service: InspectedService, claim: InspectionClaim, kind: Kind) -> None:
     bench = desk.bench
-    operation = kind(source=desk.file(claim.source_sha256), filename=claim.filename)
+    told = {"options": claim.options} if kind is InspectDataset else {}
+    operation = kind(source=desk.file(claim.source_sha256), filename=claim.filename, **told)
     limits = bench.limits(_SECONDS + claim.source_bytes / _BYTES_PER_SECOND)
     lease = InspectionLease(bench, service, claim)
     done = bench.sandbox.run(operation, limits, desk.directory, lease)

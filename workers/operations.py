@@ -43,6 +43,7 @@ class InspectDataset(BaseModel):
     operation: Literal["inspect_dataset"] = "inspect_dataset"
     source: Path
     filename: str
+    options: dict[str, Any] = {}
     output: str = "dataset.npz"
 
     @property

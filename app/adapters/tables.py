@@ -113,6 +113,8 @@ def _inspected(name: str) -> Table:
         Column("name", Text, nullable=False),
         Column("labels", Json, nullable=False),
         Column("filename", Text, nullable=False),
+        # what the owner says of the upload
+        Column("options", Json, nullable=False, server_default="{}"),
         # both digests go when the row is deleted: its bytes are free, finished jobs still name it
         Column("source_sha256", Text),
         Column("source_bytes", BigInteger, nullable=False),

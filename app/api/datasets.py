@@ -3,6 +3,7 @@ from starlette.responses import Response
 from app.api import examples, inspected, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
+from app.api.requests import DatasetRequest
 from app.domain.errors import Conflict
 from compression.inspection import DatasetInspection
 
@@ -13,6 +14,8 @@ router = inspected.routes(
         lambda services: services.datasets,
         examples.DATASET,
         examples.DATASET_READY,
+        DatasetRequest,
+        examples.DATASET_REQUESTS,
     )
 )
 

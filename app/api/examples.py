@@ -37,6 +37,13 @@ REGISTER_REQUEST: Example = {
     "name": "fashion",
     "labels": {"team": "vision"},
 }
+_TABLE = {"labels": "species", "splits": {"train": 0.7, "calibration": 0.1, "test": 0.2}}
+_IMAGES = {"image": {"resize": [32, 32], "mean": [0.5], "std": [0.25]}, "max_broken": 10}
+DATASET_REQUESTS = (
+    ("an upload", REGISTER_REQUEST),
+    ("a table", {**REGISTER_REQUEST, "options": _TABLE}),
+    ("an archive of images", {**REGISTER_REQUEST, "options": _IMAGES}),
+)
 CHANGE_REQUEST: Example = {"name": "fashion", "labels": {"team": "vision"}}
 _TENSOR = {"name": "image", "dtype": "float32", "shape": ["batch", 1, 28, 28]}
 MODEL_INSPECTION: Example = {

@@ -15,7 +15,7 @@ from app.api.documents import answers, form_body, json_body
 from app.api.forms import FileForm, register_form
 from app.api.once import Guard
 from app.api.paging import Paged
-from app.api.requests import ChangeRequest, RegisterRequest, parsed
+from app.api.requests import ChangeRequest, DatasetRequest, RegisterRequest, parsed
 from app.api.waiting import Wait, look_until
 from app.bootstrap import Services
 from app.domain.records import Inspected
@@ -30,6 +30,8 @@ class Resource:
     service: Callable[[Services], InspectedService]
     created: examples.Example
     ready: examples.Example
+    request: type[RegisterRequest] = RegisterRequest
+    requests: tuple[tuple[str, examples.Example], ...] = (("an upload", examples.REGISTER_REQUEST),)
 
 
 def routes(resource: Resource) -> APIRouter:
@@ -50,16 +52,17 @@ def _creating(router: APIRouter, resource: Resource) -> None:
         summary=f"Register an upload as a {word}",
         response_model=resource.view,
         responses=answers(201, resource.created),
-        openapi_extra=json_body(RegisterRequest, ("an upload", examples.REGISTER_REQUEST)),
+        openapi_extra=json_body(resource.request, *resource.requests),
     )
     def create(
         services: Wired,
         project: Project,
         once: Guard,
-        body: Annotated[RegisterRequest, parsed(RegisterRequest)],
+        body: Annotated[RegisterRequest, parsed(resource.request)],
     ) -> Response:
         """A worker inspects it: `processing`, then `ready`, or `rejected` with what to do about it."""
-        order = Registration(body.upload_id, body.name, body.labels)
+        options = body.options.model_dump(mode="json") if isinstance(body, DatasetRequest) else {}
+        order = Registration(body.upload_id, body.name, body.labels, options)
         register = functools.partial(resource.service(services).register, project, order)
         return once(register, render.inspected, 201, lambda made: f"/v1/{word}s/{made.id}")
 

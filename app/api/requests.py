@@ -12,6 +12,7 @@ from app.api.context import context
 from app.api.problems import refused
 from app.services.orders import Order
 from app.services.uploads import NewUpload
+from compression.preprocessing import DatasetOptions
 from compression.recipe import Recipe
 
 M = TypeVar("M", bound=BaseModel)
@@ -46,6 +47,12 @@ class RegisterRequest(Body):
     upload_id: Id
     name: Name | None = Field(default=None, description="default: the file's name")
     labels: Labels = Field(default_factory=dict)
+
+
+class DatasetRequest(RegisterRequest):
+    options: DatasetOptions = Field(
+        default=DatasetOptions(), description="of tables, archives of images and single arrays"
+    )
 
 
 class ChangeRequest(Body):

@@ -64,6 +64,7 @@ class InspectionClaim:
     filename: str
     source_sha256: str
     source_bytes: int
+    options: Json
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,8 @@ class Registration:
     upload_id: str
     name: str | None = None
     labels: Mapping[str, str] | None = None
+    options: Mapping[str, Any] | None = None
+    """What a loader of its format is told."""
 
 
 class InspectedService:
@@ -69,6 +71,7 @@ class InspectedService:
                 "name": order.name or upload.filename,
                 "labels": order.labels or {},
                 "filename": upload.filename,
+                "options": order.options or {},
                 "source_sha256": upload.blob_sha256,
                 "source_bytes": upload.bytes,
                 "message_at": now(),
