@@ -27,6 +27,8 @@ from workers.operations import KILL, Request
 from workers.supervision import anonymous
 
 _MESSAGE = 1 << 17
+_LATE = frozenset({"compression.conversion", "compression.exports", "compression.intake"})
+"""Not warmed: they load libraries that start threads as they are imported, and that few uploads need."""
 
 
 def main() -> None:
@@ -53,6 +55,8 @@ def _load() -> None:
 
 def _modules(folder: Iterable[str], prefix: str) -> Iterator[str]:
     for module in pkgutil.iter_modules(folder, prefix):
+        if module.name in _LATE:
+            continue
         yield module.name
         if module.ispkg and (package := _warm(module.name)):
             yield from _modules(package.__path__, f"{module.name}.")
