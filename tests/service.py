@@ -52,14 +52,12 @@ class Service:
         """As it is after its inspection."""
         return self._inspected("models", self.upload(content, filename, "model"))
 
-    def dataset(self, content: bytes, filename: str = "data.npz") -> Json:
-        return self._inspected("datasets", self.upload(content, filename, "dataset"))
+    def dataset(self, content: bytes, filename: str = "data.npz", **more: Any) -> Json:
+        return self._inspected("datasets", self.upload(content, filename, "dataset"), more)
 
-    def _inspected(self, kind: str, upload: httpx.Response) -> Json:
-        upload.raise_for_status()
-        item = (
-            self.client.post(f"/v1/{kind}", json={"upload_id": upload.json()["id"]}).raise_for_status().json()
-        )
+    def _inspected(self, kind: str, upload: httpx.Response, more: Json | None = None) -> Json:
+        body = {"upload_id": upload.raise_for_status().json()["id"], **(more or {})}
+        item = self.client.post(f"/v1/{kind}", json=body).raise_for_status().json()
         while item["state"] == "processing":
             item = self.client.get(f"/v1/{kind}/{item['id']}", params={"wait": 30}).raise_for_status().json()
         return dict(item)

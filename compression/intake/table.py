@@ -41,11 +41,12 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions, read: R
     labels = options.labels or next((name for name in ("label", "labels") if name in names), None)
     split = options.splits if isinstance(options.splits, str) else None
     inputs = options.inputs or {name: name for name in names if name not in {labels, split}}
+    decided = None if labels is None else _labels(_column(table, labels), labels)
     found = {name: _column(table, column) for name, column in inputs.items()}
     arrays, told = _inputs(found, inputs, options, scratch)
     classes: tuple[str, ...] = ()
-    if labels is not None:
-        arrays["label"], classes = _labels(_column(table, labels), labels)
+    if decided is not None:
+        arrays["label"], classes = decided
     words = _column(table, split).to_pylist() if split else None
     finish.write(arrays, into, options, words, told.pop("rows", None))
     return finish.details(into, options, classes) | told
