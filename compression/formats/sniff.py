@@ -62,8 +62,10 @@ def _is(known: Format, head: bytes, ending: str, names: Sequence[str] | None) ->
 
 
 def _candidates(purpose: Purpose) -> list[Format]:
-    """Formats of the other purpose come last: they only help to name what was found."""
-    return sorted(REGISTRY, key=lambda known: (known.purpose != purpose, not known.narrow))
+    """What is refused at sight comes first. Formats of the other purpose come last: they only help to name
+    what was found.
+    """
+    return sorted(REGISTRY, key=lambda known: (known.purpose != purpose, not known.narrow, not known.refusal))
 
 
 def _unrecognised(ending: str, promised: set[str], purpose: Purpose) -> Format:

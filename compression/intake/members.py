@@ -71,19 +71,6 @@ def _inflated(file: int, info: zipfile.ZipInfo) -> bytes:
     return data
 
 
-class _Counted:
-    """A stream that refuses to go on once it has given more than the budget."""
-
-    def __init__(self, stream: IO[bytes] | gzip.GzipFile, budget: archive.Budget) -> None:
-        self.stream, self.budget, self.given = stream, budget, 0
-
-    def read(self, size: int) -> bytes:
-        data = self.stream.read(size)
-        self.given += len(data)
-        self.budget.check(self.given)
-        return data
-
-
 @contextmanager
 def _tar(path: Path, scratch: Path) -> Iterator[Members]:
     """All members are written to one file, one after another: names of strangers make no paths."""
@@ -92,7 +79,7 @@ def _tar(path: Path, scratch: Path) -> Iterator[Members]:
         with archive.reading(), path.open("rb") as raw:
             zipped = raw.read(2) == b"\x1f\x8b"
             raw.seek(0)
-            stream = _Counted(gzip.GzipFile(fileobj=raw) if zipped else raw, _budget(path))
+            stream = archive.Counted(gzip.GzipFile(fileobj=raw) if zipped else raw, _budget(path))
             with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as source:
                 for member in source:
                     _append(source, member, joined, places)

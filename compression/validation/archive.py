@@ -202,7 +202,7 @@ def _unpack_tar(path: Path, folder: Path) -> None:
     with reading(), path.open("rb") as raw:
         gzipped = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        stream = _Counted(gzip.GzipFile(fileobj=raw) if gzipped else raw, budget)
+        stream = Counted(gzip.GzipFile(fileobj=raw) if gzipped else raw, budget)
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
             for count, member in enumerate(archive):
                 if count >= MAX_MEMBERS:
@@ -232,7 +232,7 @@ def _write(source: IO[bytes], target: Path, size: int) -> None:
             raise invalid(f"member {target.name[:80]!r} is not as long as declared")
 
 
-class _Counted:
+class Counted:
     """A stream that refuses to go on once it has given more than the budget."""
 
     def __init__(self, stream: IO[bytes] | gzip.GzipFile, budget: Budget) -> None:
