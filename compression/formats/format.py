@@ -4,8 +4,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+
+from compression.errors import CompressionError, ErrorKind
 
 Purpose = Literal["model", "dataset"]
 
@@ -52,6 +55,15 @@ class Format:
     def register(self) -> "Format":
         REGISTRY.append(self)
         return self
+
+
+def need(package: str, what: str, extra: str) -> None:
+    """Errors: CompressionError `format_unavailable` where a package of an extra is not installed."""
+    if find_spec(package.partition(".")[0]) is None:
+        detail = (
+            f"{what} are read with {package}, which this worker lacks: install pare-server[{extra}] there"
+        )
+        raise CompressionError("format_unavailable", detail, ErrorKind.RESOURCE)
 
 
 def suffix(filename: str) -> str:

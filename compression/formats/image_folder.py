@@ -1,12 +1,10 @@
 """Images in a zip or tar, by class directories or with labels.csv or labels.jsonl."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compression.errors import CompressionError, ErrorKind
-from compression.formats.format import Format, Upload
+from compression.formats.format import Format, Upload, need
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
@@ -28,9 +26,7 @@ def _contains(names: Sequence[str]) -> bool:
 
 
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
-    if find_spec("PIL") is None:
-        detail = "images are read with Pillow, which this worker lacks: install pare-server[images] there"
-        raise CompressionError("format_unavailable", detail, ErrorKind.RESOURCE)
+    need("PIL", "images", "images")
     from compression import preprocessing
     from compression.intake import folder
 

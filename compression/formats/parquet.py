@@ -1,11 +1,9 @@
 """Parquet: columns of numbers, lists of one length, or encoded images."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from compression.errors import CompressionError, ErrorKind
-from compression.formats.format import Format, Upload
+from compression.formats.format import Format, Upload, need
 
 
 def _recognises(head: bytes, _suffix: str) -> bool:
@@ -13,9 +11,7 @@ def _recognises(head: bytes, _suffix: str) -> bool:
 
 
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
-    if find_spec("pyarrow") is None:
-        detail = "tables are read with pyarrow, which this worker lacks: install pare-server[tables] there"
-        raise CompressionError("format_unavailable", detail, ErrorKind.RESOURCE)
+    need("pyarrow", "tables", "tables")
     from compression import preprocessing
     from compression.intake import table
 
