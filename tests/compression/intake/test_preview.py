@@ -7,7 +7,7 @@ from PIL import Image
 
 from compression import doctor
 from compression.dataset import Dataset
-from compression.preview import preview, thumbnails
+from compression.intake.preview import preview, thumbnails
 from tests.compression.conftest import Pack
 
 
