@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from app.api import examples
+from app.api import problem_examples
 from app.api.schemas import Problem
 
 Document = dict[str, Any]
@@ -128,7 +128,10 @@ def _complete(path: str, operation: Document) -> None:
 
 
 def _problem(code: str, text: str) -> Document:
-    content = {"schema": {"$ref": _REF.format(model="Problem")}, "example": examples.problem(int(code))}
+    content = {
+        "schema": {"$ref": _REF.format(model="Problem")},
+        "example": problem_examples.problem(int(code)),
+    }
     return {"description": text, "content": {"application/problem+json": content}}
 
 

@@ -11,7 +11,7 @@ import torch
 
 from compression.dataset import Split
 from compression.engine import Engine, Precision, use_precision
-from compression.errors import CompressionError, ErrorKind, Suggestion
+from compression.errors import CompressionError, ErrorKind
 from compression.technique import Context
 from compression.training.batches import Batch, Batches, number
 from compression.training.checkpoint import Checkpoint
@@ -23,7 +23,7 @@ from compression.training.precision import precision_of
 from compression.training.progress import Progress
 from compression.training.repeatable import repeatable
 from compression.training.schedule import rate
-from compression.training.state import Diverged, State
+from compression.training.state import Diverged, State, diverged
 from compression.training.validation import Validation, held_out
 
 __all__ = ["Extension", "Fitted", "Stage", "fit"]
@@ -236,7 +236,7 @@ class _Run:
     def _retry(self) -> None:
         """From the last good checkpoint, once, at a tenth of the learning rate."""
         if self.retried:
-            raise _diverged(self.step, self.training.peak_rate / 100)
+            raise diverged(self.step, self.training.peak_rate / 100)
         good = Checkpoint.open(self.path)
         assert good is not None  # noqa: S101  written at the beginning
         self._restore(good)
@@ -289,13 +289,3 @@ class _Run:
             "stopped_early": self.step < self.steps,
             "restarted_at_a_tenth_of_the_rate": self.retried,
         }
-
-
-def _diverged(step: int, lower: float) -> CompressionError:
-    return CompressionError(
-        "E_DIVERGED",
-        f"the loss became NaN or infinite at step {step + 1}, also at a tenth of the rate",
-        suggestions=[
-            Suggestion(f"Train with a learning rate of {lower:g}", {"training": {"learning_rate": lower}})
-        ],
-    )

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from compression.engine import Engine, Precision, use_precision
 from compression.engine.roles import Role
+from compression.errors import CompressionError, Suggestion
 from compression.training.extension import Extension
 from compression.training.inputs import input_weights
 from compression.training.options import Training
@@ -192,4 +193,14 @@ def _optimizer(groups: list[dict[str, Any]], training: Training) -> torch.optim.
     nesterov = training.momentum > 0
     return torch.optim.SGD(
         groups, lr=training.peak_rate, momentum=training.momentum, nesterov=nesterov, foreach=True
+    )
+
+
+def diverged(step: int, lower: float) -> CompressionError:
+    return CompressionError(
+        "E_DIVERGED",
+        f"the loss became NaN or infinite at step {step + 1}, also at a tenth of the rate",
+        suggestions=[
+            Suggestion(f"Train with a learning rate of {lower:g}", {"training": {"learning_rate": lower}})
+        ],
     )

@@ -34,4 +34,3 @@ MAX_TABLE_BYTES = 4 << 30
 """Decoded: a table is read as a whole."""
 MAX_FOOTER_BYTES = 16 << 20
 """Of a Parquet file, whose reader takes a hundred times as much."""
-MAX_LABELS_BYTES = 256 << 20
