@@ -1,4 +1,4 @@
-"""What the owner says of a data set: which columns, which splits, and what becomes of each image."""
+"""What the owner says of a data set: which columns, which splits, what becomes of each image and text."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
@@ -32,7 +32,12 @@ class ImageOptions(BaseModel):
     """In this order: resize, crop, colour, x * scale, (x - mean) / std, layout."""
 
     model_config = _STRICT
-    resize: Size | None = Field(default=None, description="height and width, bilinear")
+    resize: Size | Side | None = Field(
+        default=None, description="height and width; one number: the shorter side, the other in proportion"
+    )
+    resample: Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"] = Field(
+        default="bilinear", description="how pixels are made when an image is resized"
+    )
     crop: Size | None = Field(default=None, description="height and width cut from the middle")
     colour: Literal["RGB", "BGR", "GRAY"] = "RGB"
     dtype: Literal["float32", "uint8"] = Field(
@@ -57,17 +62,55 @@ class ImageOptions(BaseModel):
         return self
 
 
+class TextOptions(BaseModel):
+    """What the tokenizer makes are columns like others: `input_ids`, `attention_mask`, `token_type_ids`."""
+
+    model_config = _STRICT
+    column: Column | None = Field(
+        default=None,
+        description="null: `text`, `sentence`, `sentence1` or `text1`, else the only column of text",
+    )
+    pair: Column | None = Field(
+        default=None,
+        description="second text of each row; null: `text_pair`, `sentence2` or `text2` beside the first",
+    )
+    pairs: Literal["joined", "rows"] = Field(
+        default="joined",
+        description="`joined`: both texts make one sequence (cross-encoders). `rows`: each makes a row of "
+        "its own, one after the other and with the same label (models that embed one text: similarity)",
+    )
+    max_length: int | None = Field(
+        default=None,
+        ge=2,
+        le=8192,
+        description="tokens of a row: longer ones are cut, shorter ones padded; null: as the tokenizer says, "
+        "or 128",
+    )
+
+
 class DatasetOptions(BaseModel):
     model_config = _STRICT
     labels: Column | None = Field(default=None, description="column of labels; `label` where there is one")
-    inputs: dict[Column, Column] = Field(
-        default={}, max_length=256, description="input name -> column; every other column where empty"
+    inputs: dict[Column, Column | Annotated[tuple[Column, ...], Field(min_length=1, max_length=4096)]] = (
+        Field(
+            default={},
+            max_length=256,
+            description="input name -> column, or a list of columns of numbers: the features of one float32 "
+            "row, in that order. Where empty: every column but the labels, and if each of them holds single "
+            "numbers, one row of them all",
+        )
     )
     splits: Fractions | Column = Field(
         default=Fractions(), description="fractions, or the column that says train, calibration or test"
     )
     seed: int = Field(default=0, ge=0, lt=2**32, description="of the split by fractions")
-    image: ImageOptions = ImageOptions()
+    image: ImageOptions = Field(
+        default=ImageOptions(),
+        description="where it is left out, preprocessor_config.json of an archive is followed",
+    )
+    text: TextOptions = Field(
+        default=TextOptions(), description="of tables in an archive beside a tokenizer.json"
+    )
     max_broken: int | None = Field(
         default=None, ge=0, le=1_000_000, description="images skipped at most; 1 % but at least 1 where null"
     )

@@ -13,10 +13,11 @@ def _recognises(head: bytes, _suffix: str) -> bool:
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
     need("pyarrow", "tables", "tables")
     from compression import preprocessing
-    from compression.intake import table
+    from compression.intake import rows, table
+    from compression.intake.plan import Given
 
-    options = preprocessing.parse(upload.options)
-    return table.load(upload.path, into, upload.scratch, options, table.arrow_table)
+    given = Given(preprocessing.parse(upload.options), upload.scratch)
+    return table.load([rows.Source(upload.path, rows.arrow_rows)], into, given)
 
 
 Format("arrow", "dataset", "arrow", (".arrow", ".feather", ".ipc"), _recognises, _load).register()

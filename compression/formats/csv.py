@@ -7,16 +7,18 @@ from compression.formats.format import Format, Upload, need
 
 
 def _recognises(head: bytes, suffix: str) -> bool:
-    return suffix in {".csv", ".tsv"} and not any(byte in head for byte in b"\x00\x01\x02\x80")
+    binary = head.startswith(b"\x80") or any(byte in head for byte in b"\x00\x01\x02")
+    return suffix in {".csv", ".tsv"} and not binary
 
 
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
     need("pyarrow", "tables", "tables")
     from compression import preprocessing
-    from compression.intake import table
+    from compression.intake import rows, table
+    from compression.intake.plan import Given
 
-    options = preprocessing.parse(upload.options)
-    return table.load(upload.path, into, upload.scratch, options, table.csv_table)
+    given = Given(preprocessing.parse(upload.options), upload.scratch)
+    return table.load([rows.Source(upload.path, rows.csv_rows)], into, given)
 
 
 Format("csv", "dataset", "text", (".csv", ".tsv"), _recognises, _load).register()

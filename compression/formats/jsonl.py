@@ -13,10 +13,12 @@ def _recognises(head: bytes, suffix: str) -> bool:
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
     need("pyarrow", "tables", "tables")
     from compression import preprocessing
-    from compression.intake import table
+    from compression.intake import jsonl, table
+    from compression.intake.plan import Given
+    from compression.intake.rows import Source
 
-    options = preprocessing.parse(upload.options)
-    return table.load(upload.path, into, upload.scratch, options, table.jsonl_table)
+    given = Given(preprocessing.parse(upload.options), upload.scratch)
+    return table.load([Source(upload.path, jsonl.jsonl_rows)], into, given)
 
 
 Format("jsonl", "dataset", "json", (".jsonl", ".ndjson"), _recognises, _load).register()

@@ -20,30 +20,47 @@ def write(
     arrays: Mapping[str, Array],
     into: Path,
     options: DatasetOptions,
-    words: Sequence[object] | None = None,
+    owned: Array | None = None,
     kept: Array | None = None,
 ) -> None:
-    """Arrays of one length, unsplit; `words` are the owner's splits of the rows, `kept` those that go on.
+    """Arrays of one length, unsplit; `owned` are the owner's splits of the rows (`splits.codes`), `kept` the
+    rows that go on.
 
     Errors: CompressionError `invalid_dataset`.
     """
     if not set(arrays) - set(LABELS):
         raise CompressionError("invalid_dataset", "the data set has no input")
     chosen = np.arange(len(next(iter(arrays.values())))) if kept is None else kept
-    if words is None:
-        fractions = options.splits if isinstance(options.splits, Fractions) else Fractions()
-        labels = arrays["label"][chosen] if "label" in arrays else None
-        rows = splits.stratified(len(chosen), labels, fractions, options.seed)
-    else:
-        rows = splits.named(
-            [words[int(row)] for row in chosen],
-            options.splits if isinstance(options.splits, str) else "split",
-        )
-    parts = {
-        f"{split}/{name}": npz.Part(a, chosen[own])
-        for split, own in rows.items()
-        for name, a in arrays.items()
+    rows = _rows(chosen, arrays.get("label"), options, owned)
+    _write(arrays, into, {split: chosen[own] for split, own in rows.items()})
+
+
+def write_grouped(
+    arrays: Mapping[str, Array], into: Path, options: DatasetOptions, owned: Array | None, size: int
+) -> None:
+    """Labels and splits are those of groups of `size` rows, which stay together, in order."""
+    labels = arrays.get("label")
+    n = len(next(iter(arrays.values()))) // size if labels is None else len(labels)
+    rows = _rows(np.arange(n), labels, options, owned)
+    spread = {
+        name: array.repeat(size, axis=0) if name == "label" else array for name, array in arrays.items()
     }
+    grouped = {split: (own[:, None] * size + np.arange(size)).ravel() for split, own in rows.items()}
+    _write(spread, into, grouped)
+
+
+def _rows(
+    chosen: Array, labels: Array | None, options: DatasetOptions, owned: Array | None
+) -> dict[str, Array]:
+    """Of each split, places in `chosen`."""
+    if owned is not None:
+        return splits.named(owned[chosen])
+    fractions = options.splits if isinstance(options.splits, Fractions) else Fractions()
+    return splits.stratified(len(chosen), None if labels is None else labels[chosen], fractions, options.seed)
+
+
+def _write(arrays: Mapping[str, Array], into: Path, rows: Mapping[str, Array]) -> None:
+    parts = {f"{split}/{name}": npz.Part(a, own) for split, own in rows.items() for name, a in arrays.items()}
     npz.write({name: parts[name] for name in sorted(parts)}, into)
 
 
@@ -64,7 +81,12 @@ def encode(values: Sequence[str]) -> tuple[Array, tuple[str, ...]]:
     Errors: CompressionError `invalid_dataset`.
     """
     classes = tuple(sorted(set(values)))
-    if len(classes) > MAX_CLASSES:
-        raise CompressionError("invalid_dataset", f"there are more than {MAX_CLASSES} classes")
+    check_classes(len(classes))
     index = {name: at for at, name in enumerate(classes)}
     return np.array([index[value] for value in values], np.int64), classes
+
+
+def check_classes(count: int) -> None:
+    """Errors: CompressionError `invalid_dataset`."""
+    if count > MAX_CLASSES:
+        raise CompressionError("invalid_dataset", f"there are more than {MAX_CLASSES} classes")

@@ -35,7 +35,9 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
     arrays = {next(iter(options.inputs), "image"): decoded.array}
     if labels is not None:
         arrays["label"] = labels
-    finish.write(arrays, into, options, listing.words or None, decoded.rows)
+    column = options.splits if isinstance(options.splits, str) else "split"
+    owned = splits.codes(listing.words, column) if listing.words else None
+    finish.write(arrays, into, options, owned, decoded.rows)
     return finish.details(into, options, classes) | {"skipped": decoded.skipped}
 
 

@@ -96,7 +96,8 @@ def _fitting(pixels: Array, shape: tuple[int, ...], name: str) -> Array:
 def _decode(data: bytes, name: str, options: ImageOptions) -> Array:
     image = _opened(data, name).convert("L" if options.colour == "GRAY" else "RGB")
     if options.resize:
-        image = image.resize(options.resize[::-1], Image.Resampling.BILINEAR)
+        size = _size(image, options.resize)
+        image = image.resize(size, Image.Resampling[options.resample.upper()])
     if options.crop:
         image = _cropped(image, options.crop, name)
     return _numbers(np.asarray(image), options)
@@ -112,6 +113,19 @@ def _opened(data: bytes, name: str) -> Image.Image:
     if getattr(image, "is_animated", False):
         raise _pixels(f"{name[:80]!r} is animated; an image is one frame")
     return image
+
+
+def _size(image: Image.Image, wanted: tuple[int, int] | int) -> tuple[int, int]:
+    """Width and height. One number is the shorter side's; the other follows, rounded down, and is bounded:
+    an image may be a thousand times as wide as high.
+    """
+    if not isinstance(wanted, int):
+        return wanted[1], wanted[0]
+    short, long = sorted(image.size)
+    other = wanted * long // short
+    if wanted * other > MAX_PIXELS:
+        raise _pixels(f"resized it has {wanted * other} pixels, more than {MAX_PIXELS}")
+    return (wanted, other) if image.width <= image.height else (other, wanted)
 
 
 def _cropped(image: Image.Image, size: tuple[int, int], name: str) -> Image.Image:

@@ -17,18 +17,23 @@ def name_of(word: str) -> str | None:
     return _NAMES.get(word.lower())
 
 
-def named(words: Sequence[object], column: str) -> dict[str, Array]:
-    """Errors: CompressionError `invalid_dataset` with row and column."""
-    rows: dict[str, list[int]] = {}
-    for row, word in enumerate(words):
-        split = name_of(str(word))
-        if split is None:
-            raise CompressionError(
-                "invalid_dataset",
-                f"row {row + 1}, column {column!r}: {str(word)[:40]!r} is none of {', '.join(SPLITS)}",
-            )
-        rows.setdefault(split, []).append(row)
-    return _calibrated({split: np.array(found) for split, found in rows.items()})
+def codes(words: Sequence[object], column: str, first: int = 0) -> Array:
+    """Of rows from `first` on: the place of each one's split in SPLITS.
+
+    Errors: CompressionError `invalid_dataset` with row and column.
+    """
+    found = [name_of(str(word)) for word in words]
+    if None in found:
+        row = found.index(None)
+        why = f"{str(words[row])[:40]!r} is none of {', '.join(SPLITS)}"
+        raise CompressionError("invalid_dataset", f"row {first + row + 1}, column {column!r}: {why}")
+    return np.array([SPLITS.index(split) for split in found if split], np.int8)
+
+
+def named(owned: Array) -> dict[str, Array]:
+    """Rows of each split, by the codes of all."""
+    rows = {split: np.flatnonzero(owned == at) for at, split in enumerate(SPLITS)}
+    return _calibrated({split: found for split, found in rows.items() if len(found)})
 
 
 def _calibrated(rows: Mapping[str, Array]) -> dict[str, Array]:

@@ -14,8 +14,10 @@ MAX_CALL_DEPTH = 32
 MAX_SHARING = 16
 """How often external bytes may be read: decoded bytes over bytes of the files."""
 
-MAX_MEMBERS = 200_000
-"""An image folder has one for each image; MAX_DIRECTORY_BYTES bounds their names."""
+MAX_MEMBERS = 10_000
+"""Of an archive: a model's external data may be a file for each tensor."""
+MAX_IMAGES = 200_000
+"""Members of an archive of images; MAX_DIRECTORY_BYTES bounds their names."""
 MAX_DIRECTORY_BYTES = 16 << 20
 MAX_RATIO = 200
 """Decoded over stored bytes of an archive, from `RATIO_FROM` on."""
@@ -30,7 +32,12 @@ MAX_IMAGE_BYTES = 64 << 20
 """Of one encoded image."""
 MAX_COLUMNS = 4_096
 MAX_CLASSES = 20_000
-MAX_TABLE_BYTES = 4 << 30
-"""Decoded: a table is read as a whole."""
+MAX_ROWS = 10_000_000
+"""Of a table: the splits keep some numbers for each row in memory."""
+MAX_LINE_BYTES = 8 << 20
+"""Of one row of JSON lines."""
+MAX_PIECE_BYTES = 256 << 20
+"""Decoded, of the rows of a table that are looked at together."""
+MAX_TOKENIZER_BYTES = 64 << 20
 MAX_FOOTER_BYTES = 16 << 20
 """Of a Parquet file, whose reader takes a hundred times as much."""

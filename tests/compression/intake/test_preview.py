@@ -1,5 +1,6 @@
 """What is shown of a data set, and what the doctor says of it."""
 
+import base64
 import io
 
 import numpy as np
@@ -7,24 +8,28 @@ from PIL import Image
 
 from compression import doctor
 from compression.dataset import Dataset
-from compression.intake.preview import preview, thumbnails
+from compression.intake.preview import preview
 from tests.compression.conftest import Pack
 
 
 def test_rows_ranges_and_classes(pack: Pack) -> None:
     x = np.array([[0, 1], [np.nan, 3], [4, 500]], np.float32)
-    shown = preview(Dataset.open(pack({"test/x": x, "test/label": np.array([0, 2, 2])})), "test", rows=2)
-    columns = {column.name: column for column in shown.columns}
-    assert shown.class_counts == (1, 0, 2)
+    shown = preview(Dataset.open(pack({"test/x": x, "test/label": np.array([0, 2, 2])})))
+    (test,) = shown.splits
+    columns = {column.name: column for column in test.columns}
+    assert (test.split, test.class_counts) == ("test", (1, 0, 2))
     assert (columns["x"].low, columns["x"].high) == (0, 500)
-    assert columns["x"].rows == ((0, 1), (None, 3))
+    assert columns["x"].rows == ((0, 1), (None, 3), (4, 500))
 
 
 def test_thumbnails_are_small_pngs(pack: Pack) -> None:
     images = np.full((3, 3, 200, 100), 77, np.uint8)
-    data = Dataset.open(pack({"test/image": images}))
-    (first, _) = thumbnails(data.arrays["test/image"], 2)
-    image = Image.open(io.BytesIO(first))
+    data = Dataset.open(pack({"test/image": images, "test/x": images.astype(np.float32)[..., 0]}))
+    first, flat = preview(data).splits[0].columns
+    assert (len(first.thumbnails), flat.thumbnails) == (3, ())
+    kind, _, content = first.thumbnails[0].partition(",")
+    assert kind == "data:image/png;base64"
+    image = Image.open(io.BytesIO(base64.b64decode(content)))
     assert image.size == (25, 50)
     assert image.getpixel((3, 3)) == (77, 77, 77)
 
