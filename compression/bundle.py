@@ -8,10 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compression.export_check import ExportCheck
 from compression.exports import EXPORTS, Export, packing
-from compression.exports.check import ExportCheck
+from compression.exports.export import version
 from compression.inspection import TensorSpec
 from compression.measurement import Measurements, Metric, Ratio
+from compression.preprocessing import DatasetOptions
 
 _RUN = '''\
 """Runs {filename} with NumPy and {package} alone: python run.py [input.npy ...], else on zeros."""
@@ -33,8 +35,8 @@ for name, output in run(feeds).items():
     print(name, output.dtype, output.shape)
     if output.ndim == 2:
         for row in output[:8]:
-            top = np.argsort(-row)[:5]
-            print("  top:", [(card["labels"][i] if card["labels"] else int(i), float(row[i])) for i in top])
+            labels = card["labels"] if len(card["labels"]) == len(row) else list(range(len(row)))
+            print("  top:", [(labels[i], float(row[i])) for i in np.argsort(-row)[:5]])
 '''
 _HERE = """
 here = Path(__file__).parent
@@ -51,22 +53,25 @@ class Card(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
+    format: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    check: ExportCheck
+    check: ExportCheck | None = Field(
+        default=None, description="null for the ONNX file itself, which the measurements are of"
+    )
     labels: tuple[str, ...] = Field(default=(), description="names of the classes, by index")
-    preprocessing: dict[str, Any] = {}
+    preprocessing: DatasetOptions | None = Field(
+        default=None, description="what was done to the data set's upload; the same is to be done to inputs"
+    )
     measurements: Measurements | None = None
     provenance: dict[str, Any] = Field(default={}, description="versions, recipe, digests of what went in")
 
 
 def write(exported: Path, card: Card, into: Path) -> None:
     """The same bytes for the same file and card."""
-    export = EXPORTS[card.check.format]
+    export = EXPORTS[card.format]
     texts: dict[str, Path | str] = {
-        "pare.json": json.dumps(
-            card.model_dump(mode="json") | {"runtime": _runtime(export, card.check)}, indent=2
-        ),
+        "pare.json": json.dumps(card.model_dump(mode="json") | {"runtime": _runtime(export)}, indent=2),
         "README.md": _readme(export, card),
         "run.py": program(export),
     }
@@ -89,16 +94,17 @@ def program(export: Export) -> str:
     return _RUN.format(filename=export.filename, package=export.package, opening=opening)
 
 
-def _runtime(export: Export, check: ExportCheck) -> Mapping[str, str]:
-    return {"package": export.package, "minimum": export.minimum, "checked_with": check.runtime_version}
+def _runtime(export: Export) -> Mapping[str, str | None]:
+    made_with = version(export.package)
+    return {"package": export.package, "minimum": export.minimum, "checked_with": made_with}
 
 
 def _readme(export: Export, card: Card) -> str:
-    check = card.check
+    warnings = card.check.warnings if card.check else ()
     lines = [
         f"# {card.name}",
         "",
-        f"A network compressed by Pare, as {export.title}: `{export.filename}`, {check.bytes:,} bytes.",
+        f"A network compressed by Pare, as {export.title}: `{export.filename}`.",
         "",
         "## Run it",
         "",
@@ -111,13 +117,12 @@ def _readme(export: Export, card: Card) -> str:
         "",
         *_table(card.measurements),
         "",
-        _checked(check),
-        "",
+        *([_checked(card.check), ""] if card.check else []),
         "## Limits",
         "",
         _LIMITS,
         "",
-        *(f"- {warning}" for warning in check.warnings),
+        *(f"- {warning}" for warning in warnings),
         "",
         "## Licence",
         "",

@@ -7,9 +7,9 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, assert_never
+from typing import Any, NamedTuple, NoReturn
 
 from pydantic import BaseModel
 
@@ -18,16 +18,19 @@ from compression.formats import load_dataset, load_model
 from compression.measure import compare_all
 from compression.step import apply_step
 from compression.technique import Report
-from workers import examination, probes
+from workers import examination, exporting, probes
 from workers.confinement import confine
 from workers.operations import (
     Apply,
+    Convert,
     Examine,
     InspectDataset,
     InspectModel,
     Measure,
     Measured,
+    Preview,
     Probe,
+    Prove,
     Refusal,
     Request,
 )
@@ -92,37 +95,56 @@ def _refusal(error: Exception) -> CompressionError:
     return _DISK if full else _INTERNAL
 
 
+class Place(NamedTuple):
+    """Where an operation writes: its output, what only it needs, whatever else its caller takes."""
+
+    into: Path
+    scratch: Path
+    private: Path
+    report: Report
+
+
 def _perform(request: Request, scratch: Path, report: Report) -> BaseModel:
-    into = request.private / (request.operation.output or "none")
-    match request.operation:
-        case InspectModel() as task:
-            return load_model(task.source, task.filename, into, scratch)
-        case InspectDataset() as task:
-            return load_dataset(task.source, task.filename, into, scratch, task.options)
-        case Examine() as task:
-            return examination.run(task)
-        case Apply() as task:
-            return apply_step(
-                task.step,
-                task.model,
-                task.data,
-                into,
-                seed=task.seed,
-                scratch=scratch,
-                threads=task.threads,
-                report=report,
-                original=task.original,
-                models=task.models,
-                resume=task.resume,
-                checkpoint=request.private / task.checkpoint,
-            )
-        case Measure() as task:
-            measured = compare_all(task.original, task.compressed, task.data, seed=task.seed, report=report)
-            return Measured(measurements=measured)
-        case Probe() as task:
-            return probes.run(task)
-        case _ as unreachable:
-            assert_never(unreachable)
+    task = request.operation
+    place = Place(request.private / (task.output or "none"), scratch, request.private, report)
+    return PERFORM[type(task)](task, place)
+
+
+def _apply(task: Apply, at: Place) -> BaseModel:
+    return apply_step(
+        task.step,
+        task.model,
+        task.data,
+        at.into,
+        seed=task.seed,
+        scratch=at.scratch,
+        threads=task.threads,
+        report=at.report,
+        original=task.original,
+        models=task.models,
+        resume=task.resume,
+        checkpoint=at.private / task.checkpoint,
+    )
+
+
+def _measure(task: Measure, at: Place) -> BaseModel:
+    measured = compare_all(task.original, task.compressed, task.data, seed=task.seed, report=at.report)
+    return Measured(measurements=measured)
+
+
+PERFORM: Mapping[type[BaseModel], Callable[[Any, Place], BaseModel]] = {
+    InspectModel: lambda task, at: load_model(task.source, task.filename, at.into, at.scratch),
+    InspectDataset: lambda task, at: load_dataset(
+        task.source, task.filename, at.into, at.scratch, task.options
+    ),
+    Examine: lambda task, _: examination.run(task),
+    Preview: lambda task, _: examination.preview(task),
+    Apply: _apply,
+    Measure: _measure,
+    Convert: lambda task, at: exporting.convert(task, at.into, at.scratch),
+    Prove: lambda task, at: exporting.prove(task, at.into),
+    Probe: lambda task, _: probes.run(task),
+}
 
 
 def _reporter(output: int) -> Report:

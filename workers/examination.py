@@ -1,4 +1,4 @@
-"""What the techniques find that they could do with a model, from inside a child."""
+"""From inside a child: what techniques find that they could do with a model; a look into a data set."""
 
 import json
 import signal
@@ -6,9 +6,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+from compression.dataset import Dataset
+from compression.dataset_preview import DatasetPreview
 from compression.model import Model
 from compression.technique import REGISTRY, Technique
-from workers.operations import Examine, Examined
+from workers.operations import Examine, Examined, Preview
 
 SECONDS = 5
 """In which a technique must have examined a model. Native code can exceed it; the child's limit ends that."""
@@ -21,6 +23,12 @@ def run(task: Examine) -> Examined:
     model = Model.open(task.model)
     found = {name: _found(technique, model) for name, technique in sorted(REGISTRY.items())}
     return Examined(abilities={name: said for name, said in found.items() if said})
+
+
+def preview(task: Preview) -> DatasetPreview:
+    from compression.intake import preview  # noqa: PLC0415  loads what only a child may
+
+    return preview.preview(Dataset.open(task.data))
 
 
 def _found(technique: type[Technique], model: Model) -> dict[str, Any]:

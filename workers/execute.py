@@ -10,7 +10,7 @@ from typing import cast
 import structlog
 
 from app.domain.errors import ErrorRecord, LeaseLost, in_recipe
-from app.domain.records import JobClaim, NewArtifact, StepOutput
+from app.domain.records import JobClaim, StepOutput
 from compression import pipeline
 from compression.errors import CompressionError, ErrorKind
 from compression.measurement import Measurements
@@ -21,8 +21,9 @@ from compression.step import StepResult
 from compression.technique import Technique
 from workers.bench import Bench, Cancelled, Desk, Drained, Lost, Stop
 from workers.checkpoints import Checkpoints
+from workers.exports import Exported, Exporting
 from workers.lease import JobLease
-from workers.operations import Apply, Limits, Measure, Measured
+from workers.operations import Apply, Limits, Measure, Measured, Operation
 from workers.sandbox import Done
 from workers.supervision import timed_out
 
@@ -88,16 +89,24 @@ class Execution:
 
     def run(self) -> str:
         """Errors: CompressionError, Stop."""
-        original = StepOutput(self.claim.model_sha256, 0, {}, self.claim.model_inspection)
-        final = pipeline.run(self._recipe.steps, original, self._step)
-        measured = self._measure()
-        artifacts = [self._artifact(final, measured[-1])]
+        claim = self.claim
+        original = StepOutput(claim.artifact_sha256 or claim.model_sha256, 0, {}, claim.model_inspection)
+        final = pipeline.run(self._steps, original, self._step)
+        measured = self._measure(final)
+        exported = self._export(final, measured[-1])
         outcome = judge(self._recipe, measured[-1])
-        core = {"seed": self.claim.seed, "core_seconds": round(self._core_seconds, 3)}
+        core = {"seed": claim.seed, "core_seconds": round(self._core_seconds, 3)}
         environment = {**self.bench.environment, **core}
         return self.bench.insist(
-            lambda: self._jobs.succeed(self.claim, artifacts, measured, outcome, environment)
+            lambda: self._jobs.succeed(
+                claim, exported.artifacts, measured, outcome, environment, exported.failed
+            )
         )
+
+    @cached_property
+    def _steps(self) -> tuple[Technique, ...]:
+        """None of a conversion: its recipe says how the artifact was made."""
+        return () if self.claim.artifact_sha256 else self._recipe.steps
 
     def _step(self, index: int, step: Technique, model: StepOutput) -> StepOutput:
         output = self.claim.done[index] if index < len(self.claim.done) else self._undone(index, step, model)
@@ -105,8 +114,7 @@ class Execution:
         return output
 
     def _undone(self, index: int, step: Technique, model: StepOutput) -> StepOutput:
-        part = 1 / (len(self._recipe.steps) + 1)
-        self._lease.span = (index * part, part)
+        self._lease.span = self._span(index)
         self.bench.insist(lambda: self._jobs.step_started(self.claim, index))
         key = self._key(step, model)
         output = self._cached(key) or self._apply(index, step, model)
@@ -162,20 +170,36 @@ class Execution:
         if before is not None:
             services.sweep.drop(self.claim.project_id, before)
 
-    def _measure(self) -> list[Measurements]:
+    def _span(self, index: int) -> tuple[float, float]:
+        """Start and length of a step's part of the job; measuring and every other format have one too."""
+        parts = len(self._steps) + 1 + sum(name != "onnx" for name in self.claim.formats)
+        return index / parts, 1 / parts
+
+    def _measure(self, final: StepOutput) -> list[Measurements]:
         """What each step gave, in a fresh child, by the plain runtime, beside the original."""
         self._lease.phase("measuring")
-        part = 1 / (len(self._recipe.steps) + 1)
-        self._lease.span = (1 - part, part)
+        self._lease.span = self._span(len(self._steps))
         operation = Measure(
             original=self._desk.file(self.claim.model_sha256),
-            compressed=[self._desk.file(output.sha256) for output in self._outputs],
+            compressed=[self._desk.file(output.sha256) for output in self._outputs or [final]],
             data=self._data,
             seed=self.claim.seed,
         )
         return cast("Measured", self._run(operation).result).measurements
 
-    def _run(self, operation: Apply | Measure, checkpoints: Checkpoints | None = None) -> Done:
+    def _export(self, final: StepOutput, measured: Measurements) -> Exported:
+        """Errors: CompressionError where a conversion gave nothing, Stop."""
+        exporting = Exporting(self._desk, self.claim, self._run, self._data)
+        names = [name for name in self.claim.formats if name != "onnx"]
+        if self.claim.artifact_sha256 is None:
+            exporting.keep(final, measured)
+        for at, name in enumerate(names):
+            self._lease.phase(f"exporting {name}")
+            self._lease.span = self._span(len(self._steps) + 1 + at)
+            exporting.convert(name, final, measured)
+        return exporting.done()
+
+    def _run(self, operation: Operation, checkpoints: Checkpoints | None = None) -> Done:
         begun, directory = time.monotonic(), self._desk.directory
         try:
             return self.bench.sandbox.run(operation, self._limits(), directory, self._lease, checkpoints)
@@ -207,26 +231,3 @@ class Execution:
             "device": [self.claim.target, self.bench.environment["hardware"]["cpu"]],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-    def _artifact(self, final: StepOutput, measured: Measurements) -> NewArtifact:
-        versions = self.bench.environment["versions"]
-        return NewArtifact(
-            format="onnx",
-            filename="model.onnx",
-            sha256=final.sha256,
-            bytes=measured.compressed.bytes,
-            bytes_zstd=measured.compressed.bytes_zstd,
-            runtime={
-                "name": "onnxruntime",
-                "version": versions["onnxruntime"],
-                "opset": final.inspection.opset,
-            },
-            provenance={
-                "model_sha256": self.claim.model_sha256,
-                "dataset_sha256": self.claim.data_sha256,
-                "models_sha256": dict(self.claim.models),
-                "recipe": self.claim.recipe,
-                "seed": self.claim.seed,
-                "versions": versions,
-            },
-        )

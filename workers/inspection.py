@@ -10,11 +10,12 @@ from app.adapters.blobs import Blob
 from app.domain.errors import ErrorRecord, LeaseLost
 from app.domain.records import InspectionClaim
 from app.services.inspected import InspectedService
+from compression.dataset_preview import DatasetPreview
 from compression.errors import CompressionError, ErrorKind
 from compression.inspection import DatasetInspection, ModelInspection
 from workers.bench import Bench, Desk, Drained, Lost, Stop
 from workers.lease import InspectionLease
-from workers.operations import Examine, Examined, InspectDataset, InspectModel
+from workers.operations import Examine, Examined, InspectDataset, InspectModel, Limits, Preview
 from workers.sandbox import Done
 
 _SECONDS = 25.0
@@ -81,9 +82,23 @@ def _ready(desk: Desk, service: InspectedService, claim: InspectionClaim, kind: 
     limits = bench.limits(_SECONDS + claim.source_bytes / _BYTES_PER_SECOND)
     lease = InspectionLease(bench, service, claim)
     done = bench.sandbox.run(operation, limits, desk.directory, lease)
-    found = _examined(desk, lease, done) if kind is InspectModel else cast("DatasetInspection", done.result)
+    preview = None
+    if kind is InspectModel:
+        found: ModelInspection | DatasetInspection = _examined(desk, lease, done)
+    else:
+        found, preview = cast("DatasetInspection", done.result), _previewed(desk, lease, done, limits)
     blob = Blob(*desk.keep(cast("Path", done.output)))
-    bench.insist(lambda: service.ready(claim, blob, found))
+    bench.insist(lambda: service.ready(claim, blob, found, preview))
+
+
+def _previewed(desk: Desk, lease: InspectionLease, done: Done, limits: Limits) -> DatasetPreview | None:
+    """None where it cannot be had: the data set is as good."""
+    try:
+        look = Preview(data=cast("Path", done.output))
+        return cast("DatasetPreview", desk.bench.sandbox.run(look, limits, desk.directory, lease).result)
+    except CompressionError as error:
+        _log.warning("no preview", reason=str(error))
+        return None
 
 
 def _examined(desk: Desk, lease: InspectionLease, done: Done) -> ModelInspection:

@@ -5,7 +5,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compression.dataset_preview import DatasetPreview
 from compression.errors import CompressionError, ErrorKind, FieldError, Suggestion
+from compression.export_check import ExportCheck
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.measurement import Measurements
 from compression.step import StepResult
@@ -115,6 +117,65 @@ class Measure(BaseModel):
         return [self.original, *self.compressed, *([self.data] if self.data else [])]
 
 
+class Converted(BaseModel):
+    model_config = _FROZEN
+
+
+class Convert(BaseModel):
+    """A normalised model to another format."""
+
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = Converted
+    operation: Literal["convert"] = "convert"
+    format: str
+    model: Path
+    output: str = "exported"
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.model]
+
+
+class Proved(BaseModel):
+    model_config = _FROZEN
+    check: ExportCheck | None
+
+
+class Prove(BaseModel):
+    """Of an exported file, in a child that did not make it: runs it beside its source, and bundles it with
+    `card`, the JSON of a bundle's card.
+    """
+
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = Proved
+    operation: Literal["prove"] = "prove"
+    format: str
+    exported: Path
+    source: Path
+    data: Path | None
+    card: Path
+    seed: int
+    output: str = "bundle.zip"
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.exported, self.source, self.card, *([self.data] if self.data else [])]
+
+
+class Preview(BaseModel):
+    """A look into a normalised data set."""
+
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = DatasetPreview
+    operation: Literal["preview"] = "preview"
+    data: Path
+    output: None = None
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.data]
+
+
 class Probe(BaseModel):
     """Tries what a child must not do: `canary` is a file out of its reach, `outside` a directory."""
 
@@ -132,7 +193,8 @@ class Probe(BaseModel):
 
 
 Operation = Annotated[
-    InspectModel | InspectDataset | Examine | Apply | Measure | Probe, Field(discriminator="operation")
+    InspectModel | InspectDataset | Examine | Preview | Apply | Measure | Convert | Prove | Probe,
+    Field(discriminator="operation"),
 ]
 
 

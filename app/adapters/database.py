@@ -129,11 +129,23 @@ class Database:
 
     @contextlib.contextmanager
     def migrating(self) -> Iterator[Connection]:
-        """A transaction that only one process at a time is in."""
-        with self.write() as connection:
-            if self.dialect == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(7263)"))
-            yield connection
+        """A transaction that only one process at a time is in.
+
+        SQLite changes a table by copying it and dropping the old one, to which rows of others refer: its
+        foreign keys are checked at the end.
+        """
+        sqlite = self.dialect == "sqlite"
+        with self._lock, _translated(), self._writer.connect() as connection:
+            if sqlite:
+                _pragma(connection, "foreign_keys=OFF")  # has no effect within a transaction
+            with connection.begin():
+                if not sqlite:
+                    connection.execute(text("SELECT pg_advisory_xact_lock(7263)"))
+                yield connection
+                if sqlite and connection.exec_driver_sql("PRAGMA foreign_key_check").first():
+                    raise RuntimeError("the migration would leave rows that refer to nothing")
+            if sqlite:
+                _pragma(connection, "foreign_keys=ON")
 
     def insert(self, table: Table) -> Any:
         """An INSERT that knows ON CONFLICT, which both dialects spell alike and SQLAlchemy types apart."""
@@ -175,6 +187,12 @@ def _pragmas(connection: sqlite3.Connection, _record: object) -> None:
         f"busy_timeout={_BUSY_SECONDS * 1000}",
     ):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _pragma(connection: Connection, setting: str) -> None:
+    """Outside any transaction."""
+    driver: Any = connection.connection.driver_connection
+    driver.execute(f"PRAGMA {setting}")
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -103,7 +103,7 @@ uploads = Table(
 )
 
 
-def _inspected(name: str) -> Table:
+def _inspected(name: str, *more: Column[str]) -> Table:
     return Table(
         name,
         metadata,
@@ -122,6 +122,7 @@ def _inspected(name: str) -> Table:
         Column("bytes", BigInteger),
         Column("inspection", Json),
         Column("error", Json),
+        *more,
         *_lease(),
         _created(),
         Column("ready_at", BigInteger),
@@ -136,7 +137,7 @@ def _inspected(name: str) -> Table:
 
 
 models = _inspected("models")
-datasets = _inspected("datasets")
+datasets = _inspected("datasets", Column("preview", Json))
 
 jobs = Table(
     "jobs",
@@ -155,6 +156,11 @@ jobs = Table(
     Column("target", Text, nullable=False),
     Column("timeout_seconds", Integer, nullable=False),
     Column("labels", Json, nullable=False),
+    Column("formats", Json, nullable=False, server_default='["onnx"]'),
+    Column("failed_formats", Json, nullable=False, server_default="[]"),
+    # of a conversion: what it starts from, instead of the steps that made it
+    Column("artifact_id", Text),
+    Column("artifact_sha256", Text),
     Column("outcome", Text),
     Column("outcome_reasons", Json, nullable=False),
     Column("measurements", Json),
@@ -165,6 +171,8 @@ jobs = Table(
     _created(),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
+    _blob("artifact_sha256"),
+    Index("ix_jobs_project_id_artifact_sha256", "project_id", "artifact_sha256"),
     Index("ix_jobs_project_id_created_at_id", "project_id", "created_at", "id"),
     Index("ix_jobs_queue_state_created_at_id", "queue", "state", "created_at", "id"),
     Index("ix_jobs_model_id", "model_id"),
@@ -232,10 +240,15 @@ artifacts = Table(
     Column("bytes_zstd", BigInteger),
     Column("runtime", Json, nullable=False),
     Column("provenance", Json, nullable=False),
+    Column("proof", Json),
+    Column("bundle_sha256", Text),
+    Column("bundle_bytes", BigInteger),
     _created(),
     _blob("sha256"),
+    _blob("bundle_sha256"),
     Index("ix_artifacts_job_id", "job_id"),
     Index("ix_artifacts_project_id_sha256", "project_id", "sha256"),
+    Index("ix_artifacts_project_id_bundle_sha256", "project_id", "bundle_sha256"),
 )
 
 step_cache = Table(
@@ -293,7 +306,9 @@ BLOB_COLUMNS = (
     datasets.c.sha256,
     steps.c.output_sha256,
     steps.c.checkpoint_sha256,
+    jobs.c.artifact_sha256,
     artifacts.c.sha256,
+    artifacts.c.bundle_sha256,
     step_cache.c.output_sha256,
 )
 """Everything that keeps bytes from being swept."""

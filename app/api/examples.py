@@ -65,6 +65,17 @@ DATASET_INSPECTION: Example = {
     "labelled": True,
     "bytes": 8251392,
 }
+DATASET_PREVIEW: Example = {
+    "splits": [
+        {
+            "split": "test",
+            "columns": [
+                {"name": "image", "low": 0.0, "high": 255.0, "rows": [[0.0, 13.0]], "thumbnails": []}
+            ],
+            "class_counts": [1000] * 10,
+        }
+    ]
+}
 _PROCESSING: Example = {
     "state": "processing",
     "labels": {"team": "vision"},
@@ -123,9 +134,11 @@ JOB_REQUESTS = (
             "target": "cpu",
             "timeout_seconds": 3600,
             "labels": {"team": "vision"},
+            "formats": ["onnx", "openvino"],
         },
     ),
 )
+CONVERSION_REQUEST: Example = {"formats": ["ort"]}
 ARTIFACT: Example = {
     "id": ARTIFACT_ID,
     "job_id": JOB_ID,
@@ -136,7 +149,10 @@ ARTIFACT: Example = {
     "bytes_zstd": 655360,
     "runtime": {"name": "onnxruntime", "minimum_version": "1.17"},
     "provenance": {"model_sha256": _SHA, "job_id": JOB_ID},
+    "proof": None,
     "content_url": f"/v1/artifacts/{ARTIFACT_ID}/content",
+    "bundle_url": f"/v1/artifacts/{ARTIFACT_ID}/bundle",
+    "bundle_bytes": 745010,
     "created_at": _LATER,
 }
 JOB: Example = {
@@ -159,6 +175,9 @@ JOB: Example = {
     "target": "cpu",
     "timeout_seconds": 3600,
     "labels": {},
+    "formats": ["onnx"],
+    "failed_formats": [],
+    "artifact_id": None,
     "attempts": 0,
     "outcome": None,
     "outcome_reasons": [],
@@ -170,6 +189,7 @@ JOB: Example = {
     "started_at": None,
     "finished_at": None,
 }
+CONVERSION: Example = {**JOB, **CONVERSION_REQUEST, "artifact_id": ARTIFACT_ID}
 JOB_CANCELLING: Example = {
     **JOB,
     "state": "cancelling",

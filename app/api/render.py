@@ -91,7 +91,10 @@ def artifact(item: Artifact) -> Body:
         "bytes_zstd": item.bytes_zstd,
         "runtime": item.runtime,
         "provenance": item.provenance,
+        "proof": item.proof,
         "content_url": f"/v1/artifacts/{item.id}/content",
+        "bundle_url": f"/v1/artifacts/{item.id}/bundle" if item.bundle_sha256 else None,
+        "bundle_bytes": item.bundle_bytes,
         "created_at": when(item.created_at),
     }
 
@@ -113,6 +116,9 @@ def job(item: Job) -> Body:
         "target": item.target,
         "timeout_seconds": item.timeout_seconds,
         "labels": item.labels,
+        "formats": item.formats,
+        "failed_formats": item.failed_formats,
+        "artifact_id": item.artifact_id,
         "attempts": item.attempts,
         "outcome": item.outcome,
         "outcome_reasons": item.outcome_reasons,

@@ -2,16 +2,17 @@
 class.
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 from fastapi import Depends, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
 from app.api.context import context
 from app.api.problems import refused
-from app.services.orders import Order
+from app.services.orders import Conversion, Order
 from app.services.uploads import NewUpload
+from compression.exports import EXPORTS
 from compression.preprocessing import DatasetOptions
 from compression.recipe import Recipe
 
@@ -60,6 +61,23 @@ class ChangeRequest(Body):
     labels: Labels | None = Field(default=None, description="replaces all labels")
 
 
+if TYPE_CHECKING:
+    Format: TypeAlias = str
+    OtherFormat: TypeAlias = str
+else:
+    Format = Literal[tuple(EXPORTS)]
+    OtherFormat = Literal[tuple(name for name in EXPORTS if name != "onnx")]
+Seconds = Annotated[int, Field(ge=1, le=7 * 24 * 3600)]
+_FORMATS = "each is reloaded, proved and timed in its own runtime; one that cannot hold the model fails alone"
+
+
+def _unique(formats: list[str]) -> list[str]:
+    return list(dict.fromkeys(formats))
+
+
+Unique = AfterValidator(_unique)
+
+
 class JobRequest(Body):
     model_id: Id
     dataset_id: Id | None = Field(
@@ -72,8 +90,11 @@ class JobRequest(Body):
         description="`use`: steps done before are not done again; `refresh`: computed anew and kept",
     )
     target: Literal["cpu", "gpu"] = "cpu"
-    timeout_seconds: int = Field(default=3600, ge=1, le=7 * 24 * 3600)
+    timeout_seconds: Seconds = 3600
     labels: Labels = Field(default_factory=dict)
+    formats: Annotated[list[Format], Unique] = Field(
+        default=["onnx"], min_length=1, description=f"of the artifacts, ONNX always among them; {_FORMATS}"
+    )
 
     def order(self) -> Order:
         return Order(
@@ -85,7 +106,17 @@ class JobRequest(Body):
             target=self.target,
             timeout_seconds=self.timeout_seconds,
             labels=self.labels,
+            formats=self.formats,
         )
+
+
+class ConversionRequest(Body):
+    formats: Annotated[list[OtherFormat], Unique] = Field(min_length=1, description=_FORMATS)
+    timeout_seconds: Seconds = 3600
+    labels: Labels = Field(default_factory=dict)
+
+    def order(self, artifact_id: str) -> Conversion:
+        return Conversion(artifact_id, self.formats, self.timeout_seconds, self.labels)
 
 
 def parsed(model: type[M]) -> Any:

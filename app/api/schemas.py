@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.domain.states import InspectionState, JobState, StepState, UploadState
+from compression.export_check import ExportCheck
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.measurement import Measurements
 
@@ -139,8 +140,20 @@ class Artifact(View):
     bytes_zstd: int | None
     runtime: dict[str, Any]
     provenance: dict[str, Any]
+    proof: ExportCheck | None = Field(
+        description="how it ran in its own runtime; null for ONNX, which the job's measurements are of"
+    )
     content_url: str
+    bundle_url: str | None = Field(
+        description="a zip of the file, pare.json, a model card and a run.py that needs the bare runtime only"
+    )
+    bundle_bytes: int | None
     created_at: datetime
+
+
+class FailedFormat(View):
+    format: str
+    error: Failure
 
 
 class Job(View):
@@ -159,6 +172,9 @@ class Job(View):
     target: Literal["cpu", "gpu"]
     timeout_seconds: int
     labels: Labels
+    formats: list[str] = Field(description="of the artifacts that were asked for")
+    failed_formats: list[FailedFormat] = Field(description="those that could not be made, with the reason")
+    artifact_id: str | None = Field(description="the artifact that this job converts; null for other jobs")
     attempts: int = Field(description="since the last completed step")
     outcome: Literal["met", "unmet", "not_requested"] | None
     outcome_reasons: list[str]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from app.domain.states import InspectionState, JobState, StepState, UploadState
-from compression.inspection import ModelInspection
+from compression.inspection import DatasetInspection, ModelInspection
 
 T = TypeVar("T")
 Json = Mapping[str, Any]
@@ -79,7 +79,14 @@ class Artifact:
     bytes_zstd: int | None
     runtime: Json
     provenance: Json
+    proof: Json | None
+    bundle_sha256: str | None
+    bundle_bytes: int | None
     created_at: int
+
+    @property
+    def bundle_filename(self) -> str:
+        return f"{self.filename}.bundle.zip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +121,10 @@ class Job:
     target: str
     timeout_seconds: int
     labels: Json
+    formats: Sequence[str]
+    failed_formats: Sequence[Json]
+    artifact_id: str | None
+    """Of a conversion: what is converted."""
     attempts: int
     outcome: str | None
     outcome_reasons: Sequence[str]
@@ -151,14 +162,19 @@ class JobClaim:
     fence: int
     attempts: int
     model_id: str
+    model_name: str
     model_sha256: str
     model_inspection: ModelInspection
     data_sha256: str | None
+    data_inspection: DatasetInspection | None
     recipe: Json
     seed: int
     cache: str
     target: str
     timeout_seconds: int
+    formats: Sequence[str]
+    artifact_sha256: str | None
+    """Of a conversion: the model to start from; no step is run."""
     models: Mapping[str, str]
     """Models that steps refer to: id -> sha256 of the normalised bytes."""
     checkpoint_sha256: str | None
@@ -178,6 +194,10 @@ class NewArtifact:
     runtime: Json = field(default_factory=dict)
     """Name and smallest version of what loads it."""
     provenance: Json = field(default_factory=dict)
+    proof: Json | None = None
+    """How it ran in its own runtime."""
+    bundle_sha256: str | None = None
+    bundle_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,9 @@ def insert_artifacts(
     identities = []
     for artifact in made:
         keep_blob(database, connection, claim.project_id, Blob(artifact.sha256, artifact.bytes))
+        if artifact.bundle_sha256 is not None and artifact.bundle_bytes is not None:
+            bundle = Blob(artifact.bundle_sha256, artifact.bundle_bytes)
+            keep_blob(database, connection, claim.project_id, bundle)
         identity = new_id("art")
         connection.execute(
             artifacts.insert().values(

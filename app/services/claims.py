@@ -6,7 +6,7 @@ from app.adapters.database import AnyRow
 from app.adapters.tables import blobs, datasets, job_models, models, steps
 from app.domain.records import JobClaim, StepOutput
 from app.domain.states import StepState
-from compression.inspection import ModelInspection
+from compression.inspection import DatasetInspection, ModelInspection
 
 _SAME = [
     "id",
@@ -19,15 +19,17 @@ _SAME = [
     "cache",
     "target",
     "timeout_seconds",
+    "formats",
+    "artifact_sha256",
 ]
 
 
 def claim(connection: Connection, row: AnyRow, owner: str) -> JobClaim:
     of = models.c
-    model = connection.execute(select(of.sha256, of.inspection).where(of.id == row.model_id)).one()
+    model = connection.execute(select(of.name, of.sha256, of.inspection).where(of.id == row.model_id)).one()
     data = connection.execute(
-        select(datasets.c.sha256).where(datasets.c.id == row.dataset_id)
-    ).scalar_one_or_none()
+        select(datasets.c.sha256, datasets.c.inspection).where(datasets.c.id == row.dataset_id)
+    ).one_or_none()
     done = connection.execute(
         select(steps.c.output_sha256, steps.c.details, steps.c.inspection, steps.c.cache_hit)
         .where(steps.c.job_id == row.id, steps.c.state == StepState.COMPLETED)
@@ -46,9 +48,11 @@ def claim(connection: Connection, row: AnyRow, owner: str) -> JobClaim:
     same = {name: getattr(row, name) for name in _SAME}
     return JobClaim(
         owner=owner,
+        model_name=model.name,
         model_sha256=model.sha256,
         model_inspection=ModelInspection.model_validate(model.inspection),
-        data_sha256=data,
+        data_sha256=data.sha256 if data else None,
+        data_inspection=DatasetInspection.model_validate(data.inspection) if data else None,
         models={row.id: row.sha256 for row in referred},
         checkpoint_sha256=checkpoint,
         done=[output(connection, row.project_id, step, cache_hit=step.cache_hit) for step in done],

@@ -22,6 +22,7 @@ from app.services.idempotency import Record, unrecorded
 from app.services.publish import publish
 from app.services.rows import Cut, keep_blob, page
 from app.settings import Settings
+from compression.dataset_preview import DatasetPreview
 from compression.errors import Suggestion
 from compression.inspection import DatasetInspection, ModelInspection
 
@@ -182,7 +183,11 @@ class InspectedService:
         return bool(kept.rowcount)
 
     def ready(
-        self, claim: InspectionClaim, blob: Blob, inspection: ModelInspection | DatasetInspection
+        self,
+        claim: InspectionClaim,
+        blob: Blob,
+        inspection: ModelInspection | DatasetInspection,
+        preview: DatasetPreview | None = None,
     ) -> None:
         """`blob` names the normalised bytes, in the store already. Errors: LeaseLost."""
         values = {
@@ -192,6 +197,8 @@ class InspectedService:
             "inspection": inspection,
             "ready_at": now(),
         }
+        if preview is not None:
+            values["preview"] = preview
         with self._database.write() as connection:
             keep_blob(self._database, connection, claim.project_id, blob)
             self._effect(connection, claim, values)

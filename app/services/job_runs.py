@@ -160,8 +160,10 @@ class JobRuns:
         measurements: Sequence[Measurements],
         outcome: Outcome,
         environment: Mapping[str, Any],
+        failed_formats: Sequence[Mapping[str, Any]] = (),
     ) -> JobState:
-        """`measurements` are those after each step, the last ones the job's own.
+        """`measurements` are those after each step, the last ones the job's own; of a conversion, which has
+        no steps, there is one.
 
         `cancelled` if a cancel was asked for meanwhile. Errors: LeaseLost.
         """
@@ -171,6 +173,7 @@ class JobRuns:
             "outcome": outcome.status.value,
             "outcome_reasons": outcome.reasons,
             "environment": environment,
+            "failed_formats": failed_formats,
         }
 
         def finish(connection: Connection) -> None:
@@ -178,7 +181,8 @@ class JobRuns:
                 connection.execute(update(steps).where(_step(claim, index)).values(measurements=measured))
             made = insert_artifacts(self._database, connection, claim, artifacts)
             news = [("artifact.created", {"artifact_id": identity}) for identity in made]
-            over = ("job.succeeded", {"outcome": outcome.status.value})
+            failed = [each["format"] for each in failed_formats]
+            over = ("job.succeeded", {"outcome": outcome.status.value, "failed_formats": failed})
             transitions.succeed(connection, _held(claim), values, [*news, over])
 
         return self._end(claim, finish)

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
+from app.adapters.blobs import Blob
 from app.adapters.database import member, now
 from app.adapters.tables import artifacts, events, job_models, jobs, steps
 from app.domain.errors import Conflict, NotFound
@@ -17,9 +18,9 @@ from app.services import transitions
 from app.services.artifacts import of_jobs
 from app.services.idempotency import Record, unrecorded
 from app.services.job_runs import JobRuns
-from app.services.orders import Order, check
+from app.services.orders import Conversion, Order, check, check_conversion
 from app.services.publish import publish
-from app.services.rows import Cut, page
+from app.services.rows import Cut, keep_blob, page
 from compression.errors import Suggestion
 
 _COMPUTED = {"artifacts", "cache_hits", "queue_position"}
@@ -57,10 +58,24 @@ class JobService(JobRuns):
         """Errors: NotFound; Conflict `model_not_ready`, `dataset_not_ready`; Invalid `recipe_refused`,
         `dataset_misfit`.
         """
-        recipe = order.recipe.model_dump(mode="json")
         with self._database.write() as connection:
             check(connection, project_id, order)
-            created = _insert(connection, project_id, order, recipe)
+            created = _ordered(connection, project_id, order)
+            record(connection, created)
+        publish(self._queue, "run_job", created.id, created.queue)
+        return created
+
+    def convert(self, project_id: str, order: Conversion, record: Record[Job] = unrecorded) -> Job:
+        """A job without steps: it starts from the artifact and ends with the same proof.
+
+        Errors: NotFound, also of the model or data set it was made with; Conflict `artifact_not_onnx`.
+        """
+        with self._database.write() as connection:
+            artifact, made_by = check_conversion(connection, project_id, order)
+            keep_blob(self._database, connection, project_id, Blob(artifact.sha256, artifact.bytes))
+            values = {name: getattr(made_by, name) for name in _OF_THE_MAKER}
+            values |= {"artifact_id": artifact.id, "artifact_sha256": artifact.sha256}
+            created = _insert(connection, {"project_id": project_id, **values, **_asked(order)})
             record(connection, created)
         publish(self._queue, "run_job", created.id, created.queue)
         return created
@@ -203,13 +218,22 @@ def _position(connection: Connection, job: Job) -> int | None:
     return count + 1 if count < _QUEUE_SEEN else None
 
 
-def _insert(connection: Connection, project_id: str, order: Order, recipe: Mapping[str, Any]) -> Job:
-    """The job, its steps and its first event."""
+_OF_THE_MAKER = ("queue", "model_id", "dataset_id", "recipe", "seed", "cache", "target")
+
+
+def _asked(order: Order | Conversion) -> dict[str, Any]:
+    return {
+        "formats": list(order.formats),
+        "timeout_seconds": order.timeout_seconds,
+        "labels": order.labels,
+    }
+
+
+def _ordered(connection: Connection, project_id: str, order: Order) -> Job:
+    """The job and its steps."""
+    recipe = order.recipe.model_dump(mode="json")
     given: dict[str, Any] = {
-        "id": new_id("job"),
         "project_id": project_id,
-        "state": JobState.QUEUED,
-        "phase": "queued",
         "queue": order.target,
         "model_id": order.model_id,
         "dataset_id": order.dataset_id,
@@ -217,13 +241,9 @@ def _insert(connection: Connection, project_id: str, order: Order, recipe: Mappi
         "seed": order.seed,
         "cache": order.cache,
         "target": order.target,
-        "timeout_seconds": order.timeout_seconds,
-        "labels": order.labels,
-        "outcome_reasons": [],
     }
-    row = connection.execute(_INSERT, given).one()
-    transitions.append(connection, row, [("job.created", {})])
-    named = {"project_id": project_id, "job_id": row.id, "state": StepState.PENDING}
+    created = _insert(connection, {**given, **_asked(order)})
+    named = {"project_id": project_id, "job_id": created.id, "state": StepState.PENDING}
     planned = [
         {**named, "index": index, "technique": step["technique"], "parameters": step}
         for index, step in enumerate(recipe["steps"])
@@ -231,8 +251,16 @@ def _insert(connection: Connection, project_id: str, order: Order, recipe: Mappi
     connection.execute(_INSERT_STEP, planned if len(planned) > 1 else planned[0])
     referred = {identity for step in order.recipe.steps for _, identity in step.references()}
     if referred:
-        of_job = {"project_id": project_id, "job_id": row.id}
+        of_job = {"project_id": project_id, "job_id": created.id}
         connection.execute(
             insert(job_models), [{**of_job, "model_id": identity} for identity in sorted(referred)]
         )
+    return created
+
+
+def _insert(connection: Connection, given: Mapping[str, Any]) -> Job:
+    """The job and its first event."""
+    new = {"id": new_id("job"), "state": JobState.QUEUED, "phase": "queued", "outcome_reasons": []}
+    row = connection.execute(_INSERT, {"artifact_id": None, "artifact_sha256": None, **new, **given}).one()
+    transitions.append(connection, row, [("job.created", {})])
     return Job(*row[: len(_COLUMNS)])

@@ -1,6 +1,6 @@
 """What a client orders, and everything that is checked before a job exists."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -8,9 +8,11 @@ from sqlalchemy import Connection, Table, bindparam, select
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.adapters.database import AnyRow
-from app.adapters.tables import datasets, models
+from app.adapters.tables import artifacts, datasets, jobs, models
 from app.domain.errors import Conflict, Invalid, NotFound
+from app.domain.records import Artifact
 from app.domain.states import InspectionState
+from app.services.artifacts import COLUMNS
 from compression.errors import CompressionError, FieldError, Suggestion
 from compression.fit import misfits
 from compression.inspection import DatasetInspection, ModelInspection
@@ -32,6 +34,11 @@ _LOOK = {
 }
 
 
+_ARTIFACT = select(*COLUMNS).where(
+    artifacts.c.id == bindparam("id"), artifacts.c.project_id == bindparam("project")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Order:
     model_id: str
@@ -42,6 +49,17 @@ class Order:
     target: Literal["cpu", "gpu"] = "cpu"
     timeout_seconds: int = 3600
     labels: Mapping[str, str] = field(default_factory=dict)
+    formats: Sequence[str] = ("onnx",)
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """An artifact in other formats, later."""
+
+    artifact_id: str
+    formats: Sequence[str]
+    timeout_seconds: int = 3600
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def check(connection: Connection, project_id: str, order: Order) -> None:
@@ -49,16 +67,38 @@ def check(connection: Connection, project_id: str, order: Order) -> None:
     each reason.
     """
     model = _model(connection, project_id, order.model_id)
-    data = None
-    if order.dataset_id is not None:
-        found = _ready(connection, datasets, "dataset", project_id, order.dataset_id)
-        data = DatasetInspection.model_validate(found)
+    data = _dataset(connection, project_id, order.dataset_id)
     errors = [*order.recipe.check(model, data), *_references(connection, project_id, order.recipe, model)]
     if errors:
         detail = "These steps cannot run on this model and data set."
         raise Invalid("recipe_refused", detail, errors, *order.recipe.ways_out(data))
     if data is not None and (errors := misfits(model, data)):
         raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", errors)
+
+
+def check_conversion(connection: Connection, project_id: str, order: Conversion) -> tuple[Artifact, AnyRow]:
+    """The artifact, and the row of the job that made it: its model and data set are needed for the proof.
+
+    Errors: NotFound; Conflict `artifact_not_onnx`.
+    """
+    found = connection.execute(_ARTIFACT, {"id": order.artifact_id, "project": project_id}).one_or_none()
+    if found is None:
+        raise NotFound("artifact", order.artifact_id)
+    artifact = Artifact(*found)
+    if artifact.format != "onnx":
+        way = Suggestion(f"Convert the ONNX artifact of the same job: GET /v1/jobs/{artifact.job_id}")
+        raise Conflict("artifact_not_onnx", f"This artifact is {artifact.format} already.", way)
+    made_by = connection.execute(select(jobs).where(jobs.c.id == artifact.job_id)).one()
+    _model(connection, project_id, made_by.model_id)
+    _dataset(connection, project_id, made_by.dataset_id)
+    return artifact, made_by
+
+
+def _dataset(connection: Connection, project_id: str, identity: str | None) -> DatasetInspection | None:
+    if identity is None:
+        return None
+    found = _ready(connection, datasets, "dataset", project_id, identity)
+    return DatasetInspection.model_validate(found)
 
 
 def _references(

@@ -5,15 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
 
 from compression import runtime, samples
 from compression.dataset import Array, Dataset, Split
 from compression.errors import CompressionError
+from compression.export_check import ExportCheck
 from compression.exports.export import EXPORTS, Export, Session, unsupported, version
 from compression.measure import latency
 from compression.measure.fidelity import Fidelity
-from compression.measurement import Latency, Ratio
+from compression.measurement import Ratio
 from compression.model import Model
 
 _ROWS, _SECONDS = 2000, 20.0
@@ -21,26 +21,6 @@ _ROWS, _SECONDS = 2000, 20.0
 _TIMED_ROWS = 16
 _CLOSE = 1e-3
 """Outputs that differ by more of their scale are told of."""
-
-
-class ExportCheck(BaseModel):
-    """What the file does in its own runtime. Plain JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    format: str
-    filename: str
-    bytes: int
-    runtime: str
-    runtime_version: str
-    samples: int
-    difference: float = Field(
-        description="largest difference of an output from ONNX Runtime's on the source model, relative to "
-        "the largest value of that output"
-    )
-    agreement: float = Field(description="share of samples decided as by ONNX Runtime on the source model")
-    latency_ms: Latency
-    latency: Ratio = Field(description="ONNX Runtime on the source model divided by this, interleaved")
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass

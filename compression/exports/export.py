@@ -4,11 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from compression.dataset import Array
 from compression.errors import CompressionError, ErrorKind, Suggestion
 
-Session = Callable[[Mapping[str, Array]], dict[str, Array]]
+if TYPE_CHECKING:
+    from compression.dataset import Array
+
+Session = Callable[[Mapping[str, "Array"]], "dict[str, Array]"]
 """One run: inputs by name to outputs by name, under the names and in the order of the ONNX graph."""
 
 EXPORTS: "dict[str, Export]" = {}

@@ -6,8 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.domain.errors import ErrorRecord
+from app.domain.records import NewArtifact
 from app.settings import Settings
-from tests.app.conftest import Api, Json, problem, sha256
+from compression.outcome import Outcome, Status
+from tests.app.conftest import MEASUREMENTS, STEPS, Api, Json, problem, sha256
 
 CONTENT = bytes(range(256)) * 10_000
 
@@ -31,6 +34,9 @@ def test_metadata(made: Json) -> None:
         "bytes_zstd": None,
         "runtime": {},
         "provenance": {},
+        "proof": None,
+        "bundle_url": f"/v1/artifacts/{made['id']}/bundle",
+        "bundle_bytes": 4,
         "content_url": f"/v1/artifacts/{made['id']}/content",
         "created_at": made["created_at"],
     }
@@ -83,6 +89,62 @@ def test_a_flipped_byte_is_never_served(api: Api, made: Json) -> None:
     answer = api.client.get(made["content_url"])
     assert problem(answer) == (503, "artifact_corrupt")
     assert str(path) not in answer.text
+
+
+def test_a_bundle_is_sent_as_the_file_is(api: Api, made: Json) -> None:
+    answer = api.client.get(made["bundle_url"], follow_redirects=False)
+    assert "net-int8.onnx.bundle.zip" in answer.headers["content-disposition"]
+    if answer.status_code == 307:
+        answer = httpx.get(answer.headers["location"])
+    assert answer.content == b"PK.."
+    assert problem(api.other.get(made["bundle_url"])) == (404, "not_found")
+
+
+def test_a_conversion_is_a_job_without_steps(api: Api, made: Json, tmp_path: Path) -> None:
+    url = f"/v1/artifacts/{made['id']}/conversions"
+    first = api.client.get(f"/v1/jobs/{made['job_id']}").json()
+    answer = api.client.post(url, json={"formats": ["ort", "openvino", "ort"]})
+    job = answer.json()
+    assert (answer.status_code, answer.headers["location"]) == (202, f"/v1/jobs/{job['id']}")
+    assert (job["artifact_id"], job["formats"]) == (made["id"], ["ort", "openvino"])
+    assert (job["model_id"], job["recipe"]) == (first["model_id"], first["recipe"])
+    assert api.client.get(f"/v1/jobs/{job['id']}/steps").json()["data"] == []
+    # what it starts from stays, whatever becomes of the job that made it
+    api.client.delete(f"/v1/jobs/{made['job_id']}").raise_for_status()
+    api.services.sweep.collect()
+    claim = api.claim(job)
+    assert (claim.artifact_sha256, claim.formats, claim.done) == (made["sha256"], ["ort", "openvino"], [])
+    path = tmp_path / "model.ort"
+    path.write_bytes(b"ort")
+    blob = api.services.blobs.put_file(path)
+    converted = NewArtifact("ort", "model.ort", blob.sha256, blob.bytes, proof={"format": "ort"})
+    failed = [{"format": "openvino", "error": ErrorRecord("format_unsupported", "Op").json()}]
+    environment, outcome = {"seed": 0}, Outcome(status=Status.MET)
+    api.services.jobs.succeed(claim, [converted], [MEASUREMENTS], outcome, environment, failed)
+    ended = api.client.get(f"/v1/jobs/{job['id']}").json()
+    assert [(each["format"], each["error"]["code"]) for each in ended["failed_formats"]] == [
+        ("openvino", "format_unsupported")
+    ]
+    (artifact,) = ended["artifacts"]
+    assert (artifact["format"], artifact["bundle_url"]) == ("ort", None)
+    assert problem(api.client.get(f"/v1/artifacts/{artifact['id']}/bundle")) == (404, "not_found")
+    again = f"/v1/artifacts/{artifact['id']}/conversions"
+    assert problem(api.client.post(again, json={"formats": ["openvino"]})) == (409, "artifact_not_onnx")
+
+
+@pytest.mark.parametrize("settings", ["embedded"], indirect=True)
+def test_conversions_that_cannot_be(api: Api, made: Json) -> None:
+    url = f"/v1/artifacts/{made['id']}/conversions"
+    for formats in ([], ["onnx"], ["caffe"], "ort"):
+        answer = api.client.post(url, json={"formats": formats})
+        assert problem(answer) == (422, "validation_error")
+        assert answer.json()["errors"][0]["pointer"].startswith("/formats")
+    assert problem(api.other.post(url, json={"formats": ["ort"]})) == (404, "not_found")
+    body = {"model_id": api.model()["id"], "recipe": {"steps": STEPS}, "formats": ["caffe"]}
+    assert problem(api.client.post("/v1/jobs", json=body)) == (422, "validation_error")
+    model = api.client.get(f"/v1/jobs/{made['job_id']}").json()["model_id"]
+    api.client.delete(f"/v1/models/{model}").raise_for_status()
+    assert problem(api.client.post(url, json={"formats": ["ort"]})) == (404, "not_found")
 
 
 def test_bytes_that_are_gone(api: Api, made: Json) -> None:

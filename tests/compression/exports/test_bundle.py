@@ -41,7 +41,7 @@ def _card(name: str, exported: Path, model: Path) -> bundle.Card:
         latency_ms=Latency(p50=1, p90=1, p99=1, n=1),
         latency=Ratio(value=1.0, ci95=(0.9, 1.1)),
     )
-    return bundle.Card(name="net", inputs=opened.inputs, outputs=opened.outputs, check=check)
+    return bundle.Card(name="net", format=name, inputs=opened.inputs, outputs=opened.outputs, check=check)
 
 
 @pytest.mark.parametrize("name", FORMATS)
