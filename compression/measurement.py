@@ -1,9 +1,16 @@
 """Measurement: the numbers that prove what was gained and lost. Plain JSON; `measure` makes them."""
 
+import math
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 Interval = tuple[float, float]
+Task = Literal["classification", "tokens", "multilabel", "regression", "similarity", "language_model", "ctc"]
+"""What labels ask of a model."""
+WantedTask = Literal["auto", Task]
+"""`auto`: told from what the labels and the outputs look like."""
 
 
 class Latency(BaseModel):
@@ -17,14 +24,28 @@ class Latency(BaseModel):
 
 
 class Metric(BaseModel):
-    """The task metric on the held-out split with its 95 % interval."""
+    """A task metric on the held-out split with its 95 % interval."""
 
     model_config = _FROZEN
-    name: str
+    name: str = Field(
+        description="accuracy, top5_accuracy, macro_f1, token_accuracy, micro_f1, f1, rmse, mae, r2, "
+        "spearman, pearson, perplexity, cer or sequence_accuracy"
+    )
     value: float
     ci95: Interval
-    n: int
+    n: int = Field(description="samples it was measured on")
     higher_is_better: bool = True
+    relative: bool = Field(
+        default=False,
+        description="whether a loss counts as a share of the original's value, not in points",
+    )
+
+    def loss(self, after: "Metric") -> float:
+        """What was lost since, below 0 if something was gained: points, or a share of this value."""
+        lost = self.value - after.value if self.higher_is_better else after.value - self.value
+        if not self.relative or lost == 0:
+            return lost
+        return lost / abs(self.value) if self.value else math.copysign(math.inf, lost)
 
 
 class Measurement(BaseModel):
@@ -40,8 +61,15 @@ class Measurement(BaseModel):
         description="largest sum of live tensors of one sample, in graph order"
     )
     latency_ms: Latency | None = None
-    metric: Metric | None = None
-    agreement: float | None = Field(default=None, description="share of samples decided as by the original")
+    metric: Metric | None = Field(
+        default=None, description="the one that counts for `max_metric_drop`; null where labels say nothing"
+    )
+    metrics: tuple[Metric, ...] = Field(default=(), description="further metrics of the same task")
+    agreement: float | None = Field(
+        default=None,
+        description="share of decisions as by the original; where outputs decide nothing, of samples whose "
+        "outputs differ by less than a tenth of their size",
+    )
     kl: float | None = Field(default=None, description="mean KL divergence of the class probabilities, nats")
     sqnr_db: float | None = Field(default=None, description="signal to quantization noise of the outputs, dB")
 
@@ -64,6 +92,9 @@ class LayerError(BaseModel):
 
 class Measurements(BaseModel):
     model_config = _FROZEN
+    task: Task | None = Field(
+        default=None, description="what the labels were taken for; null where only fidelity was measured"
+    )
     original: Measurement
     compressed: Measurement
     ratios: dict[str, Ratio] = Field(

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from compression.measurement import Measurements
+from compression.measurement import Measurements, Metric
 from compression.recipe import Recipe
 from compression.technique import Promise
 
@@ -48,9 +48,12 @@ def _broken(recipe: Recipe, measured: Measurements) -> list[str]:
 def _lost(recipe: Recipe, measured: Measurements) -> list[str]:
     before, after = measured.original.metric, measured.compressed.metric
     if before is not None and after is not None:
-        drop = before.value - after.value if before.higher_is_better else after.value - before.value
-        if drop > recipe.max_metric_drop:
-            return [f"{before.name} went from {before.value:.4f} to {after.value:.4f}"]
+        if before.loss(after) > recipe.max_metric_drop:
+            return [f"{before.name} went from {_shown(before)} to {_shown(after)}"]
     elif measured.compressed.agreement is not None and measured.compressed.agreement < recipe.min_agreement:
         return [f"agrees with the original on only {measured.compressed.agreement:.1%} of the samples"]
     return []
+
+
+def _shown(metric: Metric) -> str:
+    return f"{metric.value:.4g}" if metric.relative else f"{metric.value:.4f}"

@@ -28,7 +28,8 @@ class Recipe(BaseModel):
         default=0.01,
         ge=0,
         le=1,
-        description="largest loss of the task metric (0.01 = one point) that still counts as met",
+        description="largest loss of the task metric that still counts as met: 0.01 is one point, or one "
+        "hundredth of the original's value for metrics without an upper end (rmse, perplexity)",
     )
     min_agreement: float = Field(
         default=0.9,

@@ -11,6 +11,7 @@ import compression.techniques  # noqa: F401  loading the folder fills the regist
 from compression.dataset import Dataset
 from compression.errors import CompressionError, ErrorKind
 from compression.inspection import ModelInspection
+from compression.measurement import WantedTask
 from compression.model import Model
 from compression.technique import REGISTRY, Applied, Context, Report, Technique, quiet
 
@@ -38,6 +39,7 @@ def apply_step(  # noqa: PLR0913  all that crosses into a sandbox, by name
     models: Mapping[str, Path] | None = None,
     resume: Path | None = None,
     checkpoint: Path | None = None,
+    task: WantedTask = "auto",
 ) -> StepResult:
     """Applies a step, given as JSON, to a normalised model file and writes the new one to `into`.
 
@@ -56,6 +58,7 @@ def apply_step(  # noqa: PLR0913  all that crosses into a sandbox, by name
         {name: Model.open(path) for name, path in (models or {}).items()},
         resume,
         checkpoint,
+        task,
     )
     applied = _applied(technique, source, context)
     _keeps_interface(source, applied.model)

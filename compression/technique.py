@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstrai
 from pydantic_core import CoreSchema, core_schema
 
 from compression.inspection import ModelInspection, Trait
+from compression.measurement import WantedTask
 
 if TYPE_CHECKING:  # a technique is declared without loading a runtime (ADR 0001)
     from compression.dataset import Dataset
@@ -79,6 +80,8 @@ class Context:
     """A checkpoint that an earlier attempt at this very step left, if it did."""
     checkpoint: Path | None = None
     """Where to leave checkpoints: a file that is always replaced as a whole. None: nobody would resume."""
+    task: WantedTask = "auto"
+    """What the labels ask."""
 
 
 class Applied(NamedTuple):

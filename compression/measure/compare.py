@@ -1,23 +1,25 @@
 """The comparison: one pass over the data, one interleaved timing, and the numbers that need no run."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from compression import runtime, samples
 from compression.dataset import Array, Dataset, Split
 from compression.inspection import TensorSpec
-from compression.measure import latency, layers, metric
+from compression.measure import latency, layers, question
 from compression.measure.fidelity import Fidelity
+from compression.measure.question import Asked, Question
 from compression.measure.size import Size
 from compression.measure.size import measure as measure_size
-from compression.measurement import Latency, Measurement, Measurements, Metric, Ratio
+from compression.measurement import Latency, Measurement, Measurements, Metric, Ratio, WantedTask
 from compression.model import Model
 
 Report = Callable[[float, str], None]
-_BATCH = 64
 _TIMED_SAMPLES = 16
 
 
@@ -29,38 +31,48 @@ class _Quiet:
 class _Evaluation:
     """Both models' outputs, batch after batch."""
 
-    def __init__(self) -> None:
-        self.fidelity = Fidelity()
+    def __init__(self, question: Question | None) -> None:
+        self.question = question
+        self.fidelity = Fidelity() if question is None else question.fidelity()
+        self.scores = None if question is None else (question.score(), question.score())
         self.warnings: list[str] = []
-        self.output = ""
-        self.scores: tuple[metric.Score, metric.Score] | None = None
 
-    def choose(self, reference: Mapping[str, Array], labels: Array) -> None:
-        """What is scored, and how, on seeing the first batch."""
-        found, again = metric.choose(reference, labels), metric.choose(reference, labels)
-        if found is None or again is None:
-            self.warnings.append("the labels fit no output; no task metric was measured")
-        else:
-            self.output, self.scores = found[0], (found[1], again[1])
-            if isinstance(found[1], metric.Accuracy | metric.TokenAccuracy):
-                self.fidelity = Fidelity(found[0], found[1].axis)
-
-    def add(self, reference: Mapping[str, Array], output: Mapping[str, Array], labels: Array | None) -> None:
+    def add(self, reference: Mapping[str, Array], output: Mapping[str, Array], rows: slice) -> None:
         self.fidelity.add(reference, output)
-        if self.scores is not None and labels is not None:
+        if self.question is not None and self.scores is not None:
+            labels = self.question.labels[rows]
             for score, values in zip(self.scores, (reference, output), strict=True):
-                score.add(values[self.output], labels)
+                score.add(values[self.question.output], labels)
 
-    @property
-    def metrics(self) -> tuple[Metric, Metric] | None:
-        return (self.scores[0].metric(), self.scores[1].metric()) if self.scores else None
+    @cached_property
+    def metrics(self) -> tuple[tuple[Metric, ...], tuple[Metric, ...]]:
+        """Of the original and of the other, as many; none where they are no numbers."""
+        if self.scores is None:
+            return (), ()
+        both = self.scores[0].metrics(), self.scores[1].metrics()
+        sound = all(math.isfinite(one.value) for metrics in both for one in metrics)
+        return both if sound else ((), ())
+
+    def finish(self) -> None:
+        if self.fidelity.broken_original:
+            self.warnings.append("outputs of the original model hold NaN or infinity; they were left out")
+        if self.scores is not None and not self.metrics[0]:
+            self.warnings.append(
+                "no label counts, or outputs are no numbers: no task metric, only fidelity was measured"
+            )
 
 
 def compare(
-    original: Path, compressed: Path, data: Path | None, *, seed: int = 0, report: Report = _Quiet()
+    original: Path,
+    compressed: Path,
+    data: Path | None,
+    *,
+    seed: int = 0,
+    report: Report = _Quiet(),
+    task: WantedTask = "auto",
 ) -> Measurements:
     """As `compare_all`, for one."""
-    return compare_all(original, [compressed], data, seed=seed, report=report)[0]
+    return compare_all(original, [compressed], data, seed=seed, report=report, task=task)[0]
 
 
 def compare_all(
@@ -70,9 +82,10 @@ def compare_all(
     *,
     seed: int = 0,
     report: Report = _Quiet(),
+    task: WantedTask = "auto",
 ) -> list[Measurements]:
     """Measures normalised files on the test split of a normalised data set, or on random samples: all of them
-    in the same passes, each beside the original.
+    in the same passes, each beside the original. `task` is what the labels ask.
 
     Errors: CompressionError E_MODEL_RUN, E_NUMERIC, `dataset_misfit`.
     """
@@ -84,7 +97,8 @@ def compare_all(
     report(0.05, "timing")
     times = _timed(paths, split, inputs, seed)
     report(0.3, "evaluating")
-    evaluations = _evaluate(paths, split, inputs, lambda part: report(0.3 + 0.5 * part, "evaluating"))
+    asked = question.ask(models[0], split, task if data else "auto")
+    evaluations = _evaluate(paths, split, inputs, asked, lambda part: report(0.3 + 0.5 * part, "evaluating"))
     report(0.8, "comparing layers")
     errors = [
         layers.sqnr((original, path), (models[0], model), split)
@@ -97,9 +111,10 @@ def compare_all(
         both = (sizes[0], sizes[index]), (times[0], times[index])
         measured = _measurements(*both, evaluation)
         ratios = _ratios(measured) | {"latency": latency.ratio(*both[1], seed)}
-        warnings = (*chosen.warnings, *evaluation.warnings, *_weights_warnings(both[0]))
+        warnings = (*chosen.warnings, *asked.warnings, *evaluation.warnings, *_weights_warnings(both[0]))
         results.append(
             Measurements(
+                task=asked.task if evaluation.metrics[0] else None,
                 original=measured[0],
                 compressed=measured[1],
                 ratios=ratios,
@@ -124,29 +139,27 @@ def _timed(
 
 
 def _evaluate(
-    paths: Sequence[Path], split: Split, inputs: tuple[TensorSpec, ...], progress: Callable[[float], None]
+    paths: Sequence[Path],
+    split: Split,
+    inputs: tuple[TensorSpec, ...],
+    asked: Asked,
+    progress: Callable[[float], None],
 ) -> list[_Evaluation]:
     """One for each candidate; the original runs once for all."""
     threads = len(os.sched_getaffinity(0))
     runs = [
-        runtime.run_split(runtime.session(path, threads=threads), split, inputs, size=_BATCH)
+        runtime.run_split(runtime.session(path, threads=threads), split, inputs, size=asked.batch)
         for path in paths
     ]
-    evaluations = [_Evaluation() for _ in paths[1:]]
-    size, done = split.batch_size(inputs, _BATCH), 0
+    evaluations = [_Evaluation(asked.question) for _ in paths[1:]]
+    size, done = split.batch_size(inputs, asked.batch), 0
     for reference, *outputs in zip(*runs, strict=True):
-        labels = None if split.labels is None else split.labels[done : done + size]
         for evaluation, output in zip(evaluations, outputs, strict=True):
-            if done == 0 and labels is not None:
-                evaluation.choose(reference, labels)
-            evaluation.add(reference, output, labels)
+            evaluation.add(reference, output, slice(done, done + size))
         done = min(done + size, split.n)
         progress(done / split.n)
     for evaluation in evaluations:
-        if evaluation.fidelity.broken_original:
-            evaluation.warnings.append(
-                "outputs of the original model hold NaN or infinity; they were left out"
-            )
+        evaluation.finish()
     return evaluations
 
 
@@ -163,9 +176,9 @@ def _measurements(
     both = []
     for index in (0, 1):
         own: Latency = latency.summary(times[index])
-        score = evaluation.metrics[index] if evaluation.metrics else None
+        first, *further = evaluation.metrics[index] or (None,)
         values = {key: value for key, value in sizes[index]._asdict().items() if key != "finite"}
-        both.append(Measurement(**values, latency_ms=own, metric=score))
+        both.append(Measurement(**values, latency_ms=own, metric=first, metrics=tuple(further)))
     fidelity = evaluation.fidelity
     both[1] = both[1].model_copy(
         update={"agreement": fidelity.agreement, "kl": fidelity.kl, "sqnr_db": fidelity.sqnr_db}

@@ -1,6 +1,6 @@
 """How near the compressed model's outputs are to the original's. Sums only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -11,6 +11,8 @@ CEILING_DB = 200.0
 """What equal outputs are given: JSON knows no infinity."""
 AGREES_DB = 20.0
 """An output that is no decision between classes agrees where its error is below a tenth of its size."""
+_AT_ONCE = 1 << 20
+"""Scores whose probabilities are made in one go, in double precision."""
 
 
 def decibels(signal: float, noise: float) -> float:
@@ -25,10 +27,17 @@ def is_decision(output: Array) -> bool:
 
 
 class Fidelity:
-    """Add batch after batch, then read. `decision` is the output that agreement and KL are about."""
+    """Add batch after batch, then read.
 
-    def __init__(self, decision: str | None = None, axis: int = -1) -> None:
-        self.decision, self.axis = decision, axis
+    `decision` is the output that agreement and KL are about: scores of classes along `axis`; with `axis` None
+    yes-or-no answers, yes above `threshold`, or else numbers. Without a `decision` it is the first output, as
+    it looks.
+    """
+
+    def __init__(
+        self, decision: str | None = None, axis: int | None = -1, threshold: float | None = None
+    ) -> None:
+        self.decision, self.axis, self.threshold = decision, axis, threshold
         self.energy: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {}
         self.n = self.agreed = self.decisions = 0
         self.divergence = 0.0
@@ -41,7 +50,9 @@ class Fidelity:
             if reference.dtype.kind == "f":
                 self._add_energy(name, reference, compressed[name])
         name = self.decision or next(iter(original))
-        self._add_decision(original[name], compressed[name])
+        reference, output = original[name], compressed[name]
+        self.n += len(reference) if reference.ndim else 1
+        self._add_decision(reference, output)
 
     def _add_energy(self, name: str, reference: Array, output: Array) -> None:
         sound = np.isfinite(reference)
@@ -56,15 +67,22 @@ class Fidelity:
         self.energy[name] = self.energy.get(name, np.zeros(2)) + sums
 
     def _add_decision(self, reference: Array, output: Array) -> None:
-        if self.decision is None and not is_decision(reference):
+        if self.axis is not None and (self.decision is not None or is_decision(reference)):
+            self.compared = True
+            for part in _parts(reference, output, self.axis):
+                self._add_classes(*part)
+            return
+        if self.threshold is None:
             agreed = _close(reference, output)
         else:
-            self.compared = True
-            agreed = (reference.argmax(self.axis) == output.argmax(self.axis)).reshape(-1)
-            self.divergence += _divergence(
-                _probabilities(reference, self.axis), _probabilities(output, self.axis)
-            )
-        self.n += len(reference) if reference.ndim else 1
+            agreed = (reference > self.threshold) == (output > self.threshold)
+        self.decisions += agreed.size
+        self.agreed += int(agreed.sum())
+
+    def _add_classes(self, reference: Array, output: Array) -> None:
+        """Classes along the last axis."""
+        agreed = reference.argmax(-1) == output.argmax(-1)
+        self.divergence += _divergence(probabilities(reference), probabilities(output))
         self.decisions += agreed.size
         self.agreed += int(agreed.sum())
 
@@ -94,14 +112,23 @@ def _close(reference: Array, output: Array) -> Array:
     return np.asarray((noise**2).sum(1) * 10 ** (AGREES_DB / 10) <= (signal**2).sum(1))
 
 
-def _probabilities(scores: Array, axis: int) -> Array:
-    """As they are if they sum to one, else by softmax."""
+def _parts(reference: Array, output: Array, axis: int) -> Iterator[tuple[Array, Array]]:
+    """[positions, classes] of both, some positions at a time: vocabularies are large."""
+    classes = reference.shape[axis]
+    both = [np.moveaxis(one, axis, -1).reshape(-1, classes) for one in (reference, output)]
+    size = max(1, _AT_ONCE // classes)
+    for start in range(0, len(both[0]), size):
+        yield both[0][start : start + size], both[1][start : start + size]
+
+
+def probabilities(scores: Array) -> Array:
+    """Of the classes along the last axis: as they are if they sum to one, else by softmax."""
     values = np.nan_to_num(scores.astype(np.float64), posinf=1e30, neginf=-1e30)
-    if values.min() >= 0 and np.allclose(values.sum(axis), 1, atol=1e-3):
+    if values.min() >= 0 and np.allclose(values.sum(-1), 1, atol=1e-3):
         return values
-    values -= values.max(axis, keepdims=True)
+    values -= values.max(-1, keepdims=True)
     np.exp(values, out=values)
-    return np.asarray(values / values.sum(axis, keepdims=True))
+    return np.asarray(values / values.sum(-1, keepdims=True))
 
 
 def _divergence(p: Array, q: Array) -> float:

@@ -3,17 +3,14 @@
 from enum import StrEnum
 
 import numpy as np
-import onnx
 from torch import Tensor, logit
 
 from compression.dataset import Array
-from compression.graph.index import Index
+from compression.graph.ending import GATES
 
 _SMALLEST = 1e-30
 """Below the smallest probability that training can tell from 0; its inverse is still a float32."""
 _EDGE = 1e-7
-_LAYOUT = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose"}
-_GATES = {"Sigmoid", "HardSigmoid"}
 
 
 class Form(StrEnum):
@@ -33,16 +30,7 @@ def form_of(output: Array, axis: int, last: str = "") -> Form:
         return Form.PROBABILITIES if output.shape[axis] > 1 else Form.INDEPENDENT
     if values.max(initial=-1) <= 1e-3 and np.allclose(np.exp(values).sum(axis), 1, atol=1e-2):
         return Form.LOG_PROBABILITIES
-    return Form.INDEPENDENT if last in _GATES else Form.LOGITS
-
-
-def last_operator(graph: onnx.GraphProto, name: str) -> str:
-    """That computes an output, layout aside; nothing if there is none."""
-    index = Index(graph)
-    node = index.producer.get(name)
-    while node is not None and node.op_type in _LAYOUT:
-        node = index.producer.get(node.input[0])
-    return "" if node is None else node.op_type
+    return Form.INDEPENDENT if last in GATES else Form.LOGITS
 
 
 def logits(output: Tensor, form: Form) -> Tensor:

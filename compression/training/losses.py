@@ -1,23 +1,19 @@
 """Losses between outputs and labels, told from what both look like, and between outputs and a teacher's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from compression.dataset import Array
 from compression.errors import CompressionError
-from compression.measure.metric import class_axis
+from compression.measure.task import Seen, Told, tell
+from compression.measurement import Task, WantedTask
 from compression.training.form import Form, logits
 
 _IGNORED = -100
 _SMALLEST = 1e-7
-_LOOKED_AT = 4096
-"""Labels that must all be 0 or 1 to be those of yes-or-no questions."""
-
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Of an output and its labels; a mean over samples."""
 FormOf = Callable[[int], Form]
@@ -26,31 +22,61 @@ FormOf = Callable[[int], Form]
 
 @dataclass(frozen=True)
 class ByLabels:
-    """A task told from what an output and its labels look like."""
+    """What labels ask of an output, and the loss of it."""
 
-    task: str
+    told: Told
     loss: Loss
-    axis: int | None = None
-    """Of classes that exclude each other."""
+
+    @property
+    def task(self) -> str:
+        return _NAMES[self.told.task]
+
+    @property
+    def axis(self) -> int | None:
+        """Of classes that exclude each other."""
+        return self.told.axis
+
+
+_NAMES: Mapping[Task, str] = {
+    "classification": "classification",
+    "tokens": "classification of positions",
+    "multilabel": "multi-label",
+    "regression": "regression",
+    "similarity": "regression",
+    "language_model": "next token",
+    "ctc": "transcription (CTC)",
+}
 
 
 def by_labels(
-    output: Array, count: int, labels: Array, form: FormOf, smoothing: float = 0.0
+    seen: Seen, form: FormOf, smoothing: float = 0.0, wanted: WantedTask = "auto"
 ) -> ByLabels | None:
-    """`output` is that of the first `count` samples. None where the labels can be about nothing in it."""
-    shape = (count, *labels.shape[1:])
-    indices = labels.dtype.kind in "iu"
-    axis = class_axis(output.shape, shape) if indices else None
-    if axis is not None:
-        task = "classification" if labels.ndim == 1 else "classification of positions"
-        return ByLabels(task, _Classes(axis, form(axis), smoothing), axis)
-    if int(np.prod(shape)) == output.size:
-        if np.isin(labels[:_LOOKED_AT], (0, 1)).all():
-            return ByLabels("multi-label", _Independent(form(output.ndim - 1)))
-        return ByLabels("regression", _squared)
-    if indices and labels.ndim == 2 and output.ndim == 3 and count in output.shape[:2]:
-        return ByLabels("transcription (CTC)", _Transcription(form(2), len(output) == count), 2)
-    return None
+    """None where the labels can be about nothing in the output, or where pairs of rows have one together."""
+    told = tell(seen, wanted)
+    if told is None or told.pairs:
+        return None
+    return ByLabels(told, _loss(told, seen.output.ndim, form, smoothing))
+
+
+def _loss(told: Told, rank: int, form: FormOf, smoothing: float) -> Loss:
+    if told.task == "ctc":
+        return _Transcription(form(2), told.batch_first)
+    if told.axis is not None:
+        classes = _Classes(told.axis, form(told.axis), smoothing)
+        return _Ahead(classes, told.ahead) if told.ahead else classes
+    return _Independent(form(rank - 1)) if told.task == "multilabel" else _squared
+
+
+@dataclass(frozen=True)
+class _Ahead:
+    """The label of a position is that `ahead` positions later."""
+
+    loss: Loss
+    ahead: int
+
+    def __call__(self, output: Tensor, labels: Tensor) -> Tensor:
+        """[N, T, V] and [N, T]."""
+        return self.loss(output[:, : -self.ahead], labels[:, self.ahead :])
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,16 @@ from torch import Tensor
 from compression import fit, runtime
 from compression.dataset import Array, Split
 from compression.errors import CompressionError, FieldError, Suggestion
-from compression.measure import metric
+from compression.graph.ending import last_operator
 from compression.measure.fidelity import is_decision
+from compression.measure.score import score
+from compression.measure.task import Seen
+from compression.measurement import WantedTask
 from compression.model import Model
 from compression.technique import Context
 from compression.training import losses
 from compression.training.batches import Batch, sample_axis
-from compression.training.form import Form, form_of, last_operator
+from compression.training.form import Form, form_of
 from compression.training.options import Training
 from compression.training.teacher import Teacher
 
@@ -52,7 +55,7 @@ class Objective:
         """
         teaching = teacher or context.original or model
         seen = _Seen(model, teaching, split)
-        decision, found = _task(seen, split, training)
+        decision, found = _task(seen, split, training, context.task)
         if training.loss == "labels" and found is None:
             raise _no_labels(split)
         guide = None if training.loss == "labels" else Teacher(teaching, split, context.threads)
@@ -89,12 +92,10 @@ class Objective:
         output = self._decided(outputs).detach().numpy()
         if self.labels is not None and batch.labels is not None:
             labels = batch.labels.numpy()
-            found = metric.choose({self.decision: output}, labels)
-            if found is None:
-                return None
-            found[1].add(output, labels)
-            measured = found[1].metric()
-            return measured.name, measured.value
+            scored = score(self.labels.told, {})
+            scored.add(output, labels)
+            measured = scored.metrics()
+            return (measured[0].name, measured[0].value) if measured else None
         if batch.teacher is None or self.axis is None:
             return None
         agreed = output.argmax(self.axis) == self._decided(batch.teacher).numpy().argmax(self.axis)
@@ -115,8 +116,10 @@ class _Seen:
 
     def __init__(self, model: Model, teacher: Model, split: Split) -> None:
         self.models = model, teacher
-        feeds = split.feeds(model.inputs)
-        self.unbatched = any(fit.layout(spec, feeds[spec.name].shape) == "single" for spec in model.inputs)
+        self.inputs = split.feeds(model.inputs)
+        self.unbatched = any(
+            fit.layout(spec, self.inputs[spec.name].shape) == "single" for spec in model.inputs
+        )
         fixed = split.batch_size(model.inputs, 0)
         self.count = min(split.n, fixed if fixed > 1 else _SEEN)
         some = Split({name: array[: self.count] for name, array in split.arrays.items()}, None)
@@ -167,12 +170,17 @@ class _Seen:
         forms = self._form(0, name, axis), self._form(1, name, axis)
         return losses.Softened(axis - int(self.unbatched), *forms, temperature)
 
-    def by_labels(self, name: str, labels: Array, smoothing: float) -> losses.ByLabels | None:
-        form = partial(self._form, 0, name)
-        return losses.by_labels(self.outputs[name], self.count, labels, form, smoothing)
+    def by_labels(
+        self, name: str, labels: Array, smoothing: float, wanted: WantedTask
+    ) -> losses.ByLabels | None:
+        last = last_operator(self.models[0].proto.graph, name)
+        seen = Seen(self.outputs[name], self.count, labels, self.inputs, last)
+        return losses.by_labels(seen, partial(self._form, 0, name), smoothing, wanted)
 
 
-def _task(seen: _Seen, split: Split, training: Training) -> tuple[str, losses.ByLabels | None]:
+def _task(
+    seen: _Seen, split: Split, training: Training, wanted: WantedTask
+) -> tuple[str, losses.ByLabels | None]:
     """The output that labels are about, and how."""
     if not seen.outputs:
         raise CompressionError(
@@ -180,7 +188,7 @@ def _task(seen: _Seen, split: Split, training: Training) -> tuple[str, losses.By
         )
     if split.labels is not None:
         for name in seen.outputs:
-            found = seen.by_labels(name, split.labels, training.label_smoothing)
+            found = seen.by_labels(name, split.labels, training.label_smoothing, wanted)
             if found is not None:
                 return name, found
     return next(iter(seen.outputs)), None

@@ -10,6 +10,7 @@ from onnx import helper
 from compression import runtime
 from compression.dataset import Split
 from compression.errors import CompressionError
+from compression.measure.task import Seen
 from compression.model import Model
 from compression.training import losses
 from compression.training.batches import Batch, Batches
@@ -58,7 +59,8 @@ def test_classes_of_positions_where_negative_labels_count_for_nothing(tmp_path: 
 
 def test_a_batch_without_any_label_teaches_nothing() -> None:
     output = torch.randn(4, 3, requires_grad=True)
-    task = losses.by_labels(output.detach().numpy(), 4, np.zeros(4, int), lambda _: Form.LOGITS)
+    seen = Seen(output.detach().numpy(), 4, np.zeros(4, int), {})
+    task = losses.by_labels(seen, lambda _: Form.LOGITS)
     assert task is not None
     task.loss(output, torch.full((4,), -1)).backward()
     assert output.grad is not None
@@ -131,7 +133,7 @@ def test_transcription_with_steps_first_is_the_same() -> None:
     )
     values = []
     for array in (output, output.swapaxes(0, 1)):
-        task = losses.by_labels(array, 6, labels, lambda _: Form.LOGITS)
+        task = losses.by_labels(Seen(array, 6, labels, {}), lambda _: Form.LOGITS)
         assert task is not None
         values.append(task.loss(torch.tensor(array), torch.tensor(labels)))
     assert torch.equal(*values)
