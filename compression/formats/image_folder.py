@@ -21,6 +21,10 @@ def _gzip(head: bytes, _suffix: str) -> bool:
     return head.startswith(b"\x1f\x8b")
 
 
+def _zstandard(head: bytes, _suffix: str) -> bool:
+    return head.startswith(b"\x28\xb5\x2f\xfd")
+
+
 def _contains(names: Sequence[str]) -> bool:
     return any(name.lower().endswith(_SUFFIXES) for name in names)
 
@@ -36,3 +40,4 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
 Format("image_folder", "dataset", "zip", (".zip",), _zip, _load, _contains, narrow=True).register()
 Format("image_folder_tar", "dataset", "tar", (".tar",), _tar, _load).register()
 Format("image_folder_tar_gz", "dataset", "gzip", (".gz", ".tgz"), _gzip, _load).register()
+Format("image_folder_tar_zst", "dataset", "zstd", (".zst",), _zstandard, _load).register()

@@ -35,9 +35,9 @@ def load(upload: Upload, purpose: Purpose, into: Path) -> tuple[str, Details]:
 
 def _names(path: Path, head: bytes) -> Sequence[str] | None:
     """Of an archive's members; None for what is none, or is damaged: its loader says so."""
-    from compression.validation import archive
+    from compression.validation import archive, packed
 
-    return archive.names(path) if archive.kind(head) else None
+    return packed.names(path) if archive.kind(head) else None
 
 
 def _detect(head: bytes, filename: str, purpose: Purpose, names: Sequence[str] | None = None) -> Format:

@@ -1,18 +1,16 @@
 """Members of an archive from a stranger, read from several threads at once without a lock."""
 
-import gzip
 import os
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple
 
 from compression.errors import CompressionError
-from compression.validation import archive
-from compression.validation.limits import MAX_DATASET_BYTES, MAX_DATASET_RATIO, MAX_IMAGE_BYTES, MAX_MEMBERS
+from compression.validation import archive, tar
+from compression.validation.limits import MAX_DATASET_BYTES, MAX_DATASET_RATIO, MAX_IMAGE_BYTES, MAX_IMAGES
 
 _HEADER = 30
 _CHUNK = 1 << 20
@@ -22,6 +20,15 @@ class Members(NamedTuple):
     sizes: Mapping[str, int]
     read: Callable[[str], bytes]
     """Errors: OSError or ValueError for a damaged member, CompressionError for one too large."""
+    pieces: Callable[[str], Iterator[bytes]]
+    """Of a large one. Errors: CompressionError `invalid_archive`."""
+
+    def copy(self, name: str, into: Path) -> Path:
+        """Errors: CompressionError `invalid_archive`."""
+        with into.open("xb") as file:
+            for piece in self.pieces(name):
+                file.write(piece)
+        return into
 
 
 @contextmanager
@@ -36,7 +43,7 @@ def opened(path: Path, scratch: Path) -> Iterator[Members]:
 
 
 def _budget(path: Path) -> archive.Budget:
-    return archive.Budget(path.stat().st_size, MAX_DATASET_BYTES, MAX_DATASET_RATIO)
+    return archive.Budget(path.stat().st_size, MAX_DATASET_BYTES, MAX_DATASET_RATIO, members=MAX_IMAGES)
 
 
 def _bounded(name: str, size: int) -> None:
@@ -54,7 +61,12 @@ def _zip(path: Path) -> Iterator[Members]:
             _bounded(name, infos[name].file_size)
             return _inflated(file.fileno(), infos[name])
 
-        yield Members({name: info.file_size for name, info in infos.items()}, read)
+        def pieces(name: str) -> Iterator[bytes]:
+            with archive.open_zip(path) as source, source.open(infos[name]) as member:
+                while piece := member.read(_CHUNK):
+                    yield piece
+
+        yield Members({name: info.file_size for name, info in infos.items()}, read, pieces)
 
 
 def _inflated(file: int, info: zipfile.ZipInfo) -> bytes:
@@ -76,13 +88,11 @@ def _tar(path: Path, scratch: Path) -> Iterator[Members]:
     """All members are written to one file, one after another: names of strangers make no paths."""
     places: dict[str, tuple[int, int]] = {}
     with (scratch / "members").open("xb+") as joined:
-        with archive.reading(), path.open("rb") as raw:
-            zipped = raw.read(2) == b"\x1f\x8b"
-            raw.seek(0)
-            stream = archive.Counted(gzip.GzipFile(fileobj=raw) if zipped else raw, _budget(path))
-            with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as source:
-                for member in source:
-                    _append(source, member, joined, places)
+        for member in tar.members(path, _budget(path)):
+            at = joined.tell()
+            while piece := member.content.read(_CHUNK):
+                joined.write(piece)
+            places[member.name] = at, joined.tell() - at
         joined.flush()
 
         def read(name: str) -> bytes:
@@ -90,24 +100,9 @@ def _tar(path: Path, scratch: Path) -> Iterator[Members]:
             _bounded(name, size)
             return os.pread(joined.fileno(), size, at)
 
-        yield Members({name: size for name, (_, size) in places.items()}, read)
+        def pieces(name: str) -> Iterator[bytes]:
+            at, size = places[name]
+            for start in range(at, at + size, _CHUNK):
+                yield os.pread(joined.fileno(), min(_CHUNK, at + size - start), start)
 
-
-def _append(
-    source: tarfile.TarFile, member: tarfile.TarInfo, joined: IO[bytes], places: dict[str, tuple[int, int]]
-) -> None:
-    if member.isdir():
-        return
-    name = member.name.removeprefix("./")
-    if member.issym() or member.islnk():
-        raise CompressionError("link_refused", f"member {name[:80]!r} is a link")
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse is not None:
-        raise CompressionError("member_refused", f"member {name[:80]!r} is no plain file")
-    archive.check_member(name)
-    if name in places or len(places) >= MAX_MEMBERS:
-        raise archive.invalid(f"two members have the same name, or there are more than {MAX_MEMBERS}")
-    content = source.extractfile(member)
-    at = joined.tell()
-    while content and (piece := content.read(_CHUNK)):
-        joined.write(piece)
-    places[name] = at, joined.tell() - at
+        yield Members({name: size for name, (_, size) in places.items()}, read, pieces)

@@ -1,7 +1,6 @@
 """Archives from strangers: every member is checked by name, kind and size, and written to a fresh file."""
 
 import gzip
-import shutil
 import stat
 import tarfile
 import zipfile
@@ -9,7 +8,9 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, cast
+from typing import IO, Literal, NamedTuple
+
+import zstandard
 
 from compression.errors import CompressionError
 from compression.validation import paths
@@ -24,9 +25,17 @@ from compression.validation.limits import (
 _CHUNK = 1 << 20
 _PROGRAMS = frozenset({".pkl", ".pickle", ".joblib", ".pt", ".pth", ".so", ".dll", ".dylib", ".py", ".pyc"})
 _ARCHIVES = frozenset({".zip", ".tar", ".gz", ".tgz", ".npz", ".bz2", ".xz", ".zst", ".7z"})
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, OSError)
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    zstandard.ZstdError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    OSError,
+)
 _LOCAL_HEADER = 30
-_TAR_HEAD = 512
 
 
 class Budget(NamedTuple):
@@ -36,6 +45,7 @@ class Budget(NamedTuple):
     most: int = MAX_ARCHIVE_BYTES
     ratio: int = MAX_RATIO
     ratio_code: str = "archive_ratio"
+    members: int = MAX_MEMBERS
 
     def check(self, decoded: int) -> None:
         """Errors: CompressionError `limit_decoded_bytes` or `ratio_code`."""
@@ -58,36 +68,6 @@ def reading() -> Iterator[None]:
         yield
     except (*_BROKEN, tarfile.TarError) as error:
         raise invalid(f"the archive is damaged or not of a plain kind: {type(error).__name__}") from error
-
-
-def unpack_model(path: Path, folder: Path) -> Path:
-    """Unpacks a zip or tar with exactly one .onnx file into `folder`, which is made; returns the .onnx file.
-
-    Errors: CompressionError `invalid_archive`, `path_refused`, `link_refused`, `member_refused`,
-    `archive_ratio`, `limit_decoded_bytes`.
-    """
-    folder.mkdir(parents=True)
-    with path.open("rb") as file:
-        is_zip = file.read(2) == b"PK"
-    if is_zip:
-        with open_zip(path) as archive:
-            infos = members(archive, Budget(path.stat().st_size))
-            for info in infos:
-                check_member(info.filename)
-                with archive.open(info) as source:
-                    _write(source, folder / info.filename, info.file_size)
-    else:
-        _unpack_tar(path, folder)
-    return _only_model(folder)
-
-
-def _only_model(folder: Path) -> Path:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".onnx")
-    if len(found) != 1:
-        raise invalid(
-            f"the archive holds {len(found)} .onnx files; it must hold one, and the data it refers to"
-        )
-    return found[0]
 
 
 def check_member(name: str) -> None:
@@ -113,21 +93,8 @@ def kind(head: bytes) -> Literal["zip", "tar"] | None:
     """Of an archive, told by its first bytes."""
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return "zip"
-    return "tar" if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar" else None
-
-
-def names(path: Path) -> list[str] | None:
-    """Of a zip's members, as they stand in its directory. None for a tar, whose names come one by one, and
-    where it cannot be read.
-    """
-    with path.open("rb") as file:
-        if kind(file.read(_TAR_HEAD)) != "zip":
-            return None
-    try:
-        with open_zip(path) as archive:
-            return archive.namelist() if len(archive.infolist()) <= MAX_MEMBERS else None
-    except CompressionError:
-        return None
+    packed = head.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd"))
+    return "tar" if packed or head[257:262] == b"ustar" else None
 
 
 def check_zip(path: Path) -> None:
@@ -149,8 +116,8 @@ def members(archive: zipfile.ZipFile, budget: Budget) -> list[zipfile.ZipInfo]:
     `budget.ratio_code`.
     """
     infos = archive.infolist()
-    if len(infos) > MAX_MEMBERS:
-        raise invalid(f"the archive has more than {MAX_MEMBERS} members")
+    if len(infos) > budget.members:
+        raise invalid(f"the archive has more than {budget.members} members")
     _check_overlap(infos)
     names = [info.orig_filename for info in infos]
     if len(set(names)) != len(names):
@@ -195,41 +162,6 @@ def _check_directory_size(path: Path) -> None:
         declared = int.from_bytes(tail[at64 + 40 : at64 + 48], "little")
     if declared > MAX_DIRECTORY_BYTES:
         raise invalid("the directory of the archive is too large")
-
-
-def _unpack_tar(path: Path, folder: Path) -> None:
-    budget = Budget(path.stat().st_size)
-    with reading(), path.open("rb") as raw:
-        gzipped = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        stream = Counted(gzip.GzipFile(fileobj=raw) if gzipped else raw, budget)
-        with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|") as archive:
-            for count, member in enumerate(archive):
-                if count >= MAX_MEMBERS:
-                    raise invalid(f"the archive has more than {MAX_MEMBERS} members")
-                _unpack_member(archive, member, folder)
-
-
-def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    if member.isdir():
-        return
-    if member.issym() or member.islnk():
-        raise CompressionError("link_refused", f"member {member.name[:80]!r} is a link")
-    if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or member.sparse is not None:
-        raise CompressionError("member_refused", f"member {member.name[:80]!r} is no plain file")
-    check_member(member.name.removeprefix("./"))
-    source = archive.extractfile(member)
-    if source is None:
-        raise invalid(f"member {member.name[:80]!r} cannot be read")
-    _write(source, folder / member.name.removeprefix("./"), member.size)
-
-
-def _write(source: IO[bytes], target: Path, size: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("xb") as file:
-        shutil.copyfileobj(source, file, _CHUNK)
-        if file.tell() != size:
-            raise invalid(f"member {target.name[:80]!r} is not as long as declared")
 
 
 class Counted:

@@ -16,6 +16,7 @@ from typing import Literal
 
 import numpy as np
 import onnx
+import zstandard
 from onnx import TensorProto, helper, numpy_helper
 
 F, I64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -718,6 +719,86 @@ def tar_gz_zeros() -> bytes:
     info = tarfile.TarInfo("w.bin")
     info.size = 300 << 20
     return gzip.compress(info.tobuf() + bytes(info.size), 1)
+
+
+@case(67, "sparse.tar", "load", "member_refused", "invalid_archive")
+def tar_sparse() -> bytes:
+    """64 GiB of holes, told by extended headers."""
+    info = tarfile.TarInfo("w.bin")
+    info.pax_headers = {
+        "GNU.sparse.major": "0",
+        "GNU.sparse.minor": "1",
+        "GNU.sparse.size": str(64 << 30),
+        "GNU.sparse.map": f"0,0,{64 << 30},0",
+    }
+    return _extended(info)
+
+
+@case(67, "empty.tar", "load", "link_refused")
+def tar_link_without_name() -> bytes:
+    info = tarfile.TarInfo("")
+    info.type, info.linkname = tarfile.SYMTYPE, ""
+    return tarred((tarfile.TarInfo("model.onnx"), linear().SerializeToString()), (info, b""))
+
+
+@case(67, "empty.tar", "load", "path_refused")
+def tar_file_without_name() -> bytes:
+    info = tarfile.TarInfo("w.bin")
+    info.pax_headers = {"path": ""}
+    return _extended(info)
+
+
+@case(67, "header.tar", "load", "invalid_archive")
+def tar_header_of_megabytes() -> bytes:
+    info = tarfile.TarInfo("w.bin")
+    info.pax_headers = {"comment": "x" * (4 << 20)}
+    return _extended(info)
+
+
+def _extended(info: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(info, io.BytesIO(b""))
+    return buffer.getvalue()
+
+
+@case(68, "zeros.tar.zst", "load", "archive_ratio", "limit_decoded_bytes")
+def tar_zst_zeros() -> bytes:
+    """10 GB, of which no more is decoded than the limit."""
+    info = tarfile.TarInfo("w.bin")
+    info.size = 10 << 30
+    return _zeros(info)
+
+
+@case(68, "zeros.tar.zst", "load", "archive_ratio", "limit_decoded_bytes", purpose="dataset")
+def images_zst_zeros() -> bytes:
+    info = tarfile.TarInfo("a/0.png")
+    info.size = 10 << 30
+    return _zeros(info)
+
+
+def _zeros(info: tarfile.TarInfo) -> bytes:
+    """Frames of zeros one after another, as `zstd` reads them."""
+    many = zstandard.compress(bytes(16 << 20))
+    return zstandard.compress(info.tobuf()) + many * 640
+
+
+@case(68, "cut.tar.zst", "load", "invalid_archive")
+def tar_zst_cut() -> bytes:
+    whole = tarred((tarfile.TarInfo("model.onnx"), os.urandom(4096)))
+    return zstandard.compress(whole)[:-2000]
+
+
+@case(68, "window.tar.zst", "load", "invalid_archive")
+def tar_zst_window() -> bytes:
+    """A frame that wants two gigabytes to look back on."""
+    block = bytes([1, 0, 1]) + bytes(32)
+    return b"\x28\xb5\x2f\xfd" + bytes([0, (31 - 10) << 3]) + block
+
+
+@case(64, "many.zip", "load", "invalid_archive")
+def zip_of_many_members() -> bytes:
+    return packed({"model.onnx": linear().SerializeToString()} | {f"{at}": b"" for at in range(10_001)})
 
 
 # --- data sets

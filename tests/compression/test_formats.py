@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import zstandard
 from onnx import TensorProto, helper, numpy_helper
 
 from compression import runtime
@@ -69,7 +70,7 @@ def test_functions_are_expanded(normalise: Normalise) -> None:
     assert np.array_equal(result["y"], np.zeros((1, 4)))
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.zst"])
 def test_external_data_of_an_archive_is_moved_inside(kind: str, tmp_path: Path) -> None:
     weight = np.arange(16, dtype=np.float32)
     proto = hostile.external(
@@ -85,7 +86,7 @@ def test_external_data_of_an_archive_is_moved_inside(kind: str, tmp_path: Path) 
                 info = tarfile.TarInfo(name)
                 info.size = len(content)
                 archive.addfile(info, io.BytesIO(content))
-        packed = buffer.getvalue()
+        packed = buffer.getvalue() if kind != "tar.zst" else zstandard.compress(buffer.getvalue())
     (tmp_path / "upload").write_bytes(packed)
     load_model(tmp_path / "upload", f"model.{kind}", tmp_path / "model.onnx", tmp_path)
     assert np.array_equal(Model.open(tmp_path / "model.onnx").initializer("w"), weight.reshape(4, 4))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zstandard
 from PIL import Image
 
 from compression.dataset import Dataset
@@ -39,15 +40,16 @@ def members() -> dict[str, bytes]:
 
 def tar(kind: str) -> bytes:
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz" if kind == "tar.gz" else "w") as archive:
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, data in members().items():
             info = tarfile.TarInfo(f"./{name}")
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+    pack = {"tar": bytes, "tar.gz": gzip.compress, "tar.zst": zstandard.compress}[kind]
+    return pack(buffer.getvalue())
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz", "tar.zst"])
 def test_directories_are_classes(kind: str, tmp_path: Path) -> None:
     packed = hostile.packed(members()) if kind == "zip" else tar(kind)
     data, inspection = load(packed, tmp_path, f"x.{kind}", **RAW)
