@@ -1,0 +1,83 @@
+"""Convolutions and matrix products with a stored weight; products of two computed matrices."""
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from compression.dataset import Array
+from compression.exports.tflite import windows
+from compression.exports.tflite.operators.table import operator
+from compression.exports.tflite.program import Refused
+from compression.exports.tflite.step import Step
+from compression.exports.tflite.weights import bias, takes_codes, weight
+from compression.exports.tflite.writer import channels_last, natural
+
+
+@operator("Conv", int8=takes_codes, data=1, fuses=True)
+def conv(step: Step) -> None:
+    outputs, inputs, *kernel = step.dims(1)
+    if outputs is None or inputs is None or None in kernel:
+        raise Refused("its weight is no constant")
+    window = windows.of(step, tuple(size for size in kernel if size is not None))
+    order = channels_last(4)
+    image, policy = windows.bordered(step, step.read(0, order), window)
+    groups = step.attribute("group", 1)
+    if depthwise := groups > 1 and inputs == 1:
+        numbers = [weight(step, _depthwise, 3), bias(step, outputs)]
+    else:
+        numbers = [weight(step, _convolution, 0), bias(step, outputs)]
+    options = _depthwise_options(outputs // groups) if depthwise else schema.Conv2DOptionsT()
+    options.padding, options.fusedActivationFunction = policy, step.fused
+    options.strideH, options.strideW = window.strides
+    options.dilationHFactor, options.dilationWFactor = window.dilations
+    kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
+    step.run(kind, [image, *numbers], step.write(order), options)
+
+
+def _convolution(array: Array) -> Array:
+    """[output, input, height, width] to [output, height, width, input]."""
+    return array.transpose(0, 2, 3, 1)
+
+
+def _depthwise(array: Array) -> Array:
+    """[output, 1, height, width] to [1, height, width, output]."""
+    return array.transpose(1, 2, 3, 0)
+
+
+def _depthwise_options(multiplier: int) -> schema.DepthwiseConv2DOptionsT:
+    return schema.DepthwiseConv2DOptionsT(depthMultiplier=multiplier)
+
+
+@operator("Gemm", int8=takes_codes, data=1, fuses=True)
+def gemm(step: Step) -> None:
+    if step.attribute("transA", 0):
+        raise Refused("its input is transposed")
+    transposed, factor = bool(step.attribute("transB", 0)), step.attribute("alpha", 1.0)
+
+    def layout(array: Array) -> Array:
+        scaled = array if factor == 1.0 else array * np.float32(factor)
+        return scaled if transposed else scaled.T
+
+    if factor != 1.0 and step.source.codes(step.node.input[1]) is not None:
+        raise Refused("its int8 weight is scaled by alpha")
+    _fully_connected(step, weight(step, layout, 0), step.attribute("beta", 1.0))
+
+
+@operator("MatMul", int8=takes_codes, data=1, fuses=True)
+def matmul(step: Step) -> None:
+    if step.source.constant(step.node.input[1]) is not None and len(step.dims(1)) == 2:
+        _fully_connected(step, weight(step, np.transpose, 0), 1.0)
+        return
+    if step.activation != "NONE" or min(len(step.dims(at)) for at in range(2)) < 2:
+        raise Refused("it multiplies a vector, or is followed by an activation")
+    sides = [step.read(at, natural(len(step.dims(at)))) for at in range(2)]
+    step.run("BATCH_MATMUL", sides, step.write(natural(len(step.target))), schema.BatchMatMulOptionsT())
+
+
+def _fully_connected(step: Step, weights: int, beta: float) -> None:
+    outputs = step.program.kind(weights).dims[0]
+    if outputs is None:
+        raise Refused("its weight is no constant")
+    numbers = [weights, bias(step, outputs, beta)]
+    options = schema.FullyConnectedOptionsT(fusedActivationFunction=step.fused, keepNumDims=step.rank > 2)
+    source = step.read(0, natural(step.rank))
+    step.run("FULLY_CONNECTED", [source, *numbers], step.write(natural(len(step.target))), options)

@@ -1,0 +1,94 @@
+"""What the writer asks of an ONNX graph: shapes with open axes, constants, 8-bit grids, who reads what."""
+
+from functools import cached_property
+
+import onnx
+from onnx import helper, shape_inference
+
+from compression.dataset import Array
+from compression.exports.tflite import quantization
+from compression.exports.tflite.program import Dims, Refused
+from compression.exports.tflite.quantization import Quantization
+from compression.graph import inspection, shapes
+from compression.graph.index import Index
+
+
+class Source:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self.opset = inspection.opset(model)
+        self.index = Index(model.graph)
+        inferred = shape_inference.infer_shapes(shapes.skeleton(model), data_prop=True).graph
+        values = (*inferred.input, *inferred.value_info, *inferred.output)
+        self._values = {value.name: value.type.tensor_type for value in values}
+
+    def dims(self, name: str) -> Dims:
+        """Errors: Refused where inference does not tell the rank."""
+        if name in self.index.initializers:
+            return tuple(self.index.initializers[name].dims)
+        tensor = self._values.get(name)
+        if tensor is None or not tensor.HasField("shape"):
+            raise Refused(f"the rank of {name!r} depends on the input")
+        return tuple(dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim)
+
+    def dtype(self, name: str) -> str:
+        known = self._values.get(name)
+        kind = known.elem_type if known is not None else self.index.initializers[name].data_type
+        return str(helper.tensor_dtype_to_np_dtype(kind))
+
+    def constant(self, name: str) -> Array | None:
+        """Of an initializer, and of one behind a DequantizeLinear."""
+        array = self.index.constant(name)
+        node = self._dequantize(name)
+        return quantization.dequantized(node, self.index) if array is None and node is not None else array
+
+    def codes(self, name: str) -> tuple[Array, Quantization] | None:
+        """int8 behind the DequantizeLinear that gives the tensor."""
+        node, grid = self._dequantize(name), self.grid_before(name)
+        stored = self.index.constant(node.input[0]) if node is not None else None
+        return None if stored is None or grid is None else (quantization.codes(stored), grid)
+
+    def grid_before(self, name: str) -> Quantization | None:
+        """Of the DequantizeLinear that gives the tensor."""
+        node = self._dequantize(name)
+        return quantization.read(node, self.index) if node is not None else None
+
+    def grid_after(self, name: str) -> Quantization | None:
+        """Of the QuantizeLinear that read the tensor, where nothing else does and they agree."""
+        nodes = self.index.consumers.get(name, [])
+        if name in self.index.outputs or not nodes or {node.op_type for node in nodes} != {"QuantizeLinear"}:
+            return None
+        grids = [quantization.read(node, self.index) for node in nodes]
+        first = grids[0]
+        if first is None or first.scales.size != 1:
+            return None
+        return first if all(grid is not None and grid.same(first) for grid in grids) else None
+
+    @cached_property
+    def live(self) -> list[onnx.NodeProto]:
+        """Nodes that outputs need: shapes that inference computed are not computed again."""
+        needed, nodes = set(self.index.outputs), []
+        for node in reversed(self.graph.node):
+            if needed.isdisjoint(node.output):
+                continue
+            nodes.append(node)
+            needed.update(node.input[:1] if node.op_type in _SHAPED and self._sized(node) else node.input)
+        return nodes[::-1]
+
+    def _sized(self, node: onnx.NodeProto) -> bool:
+        try:
+            return self.dims(node.output[0]).count(None) <= 1
+        except Refused:
+            return False
+
+    def before_dequantize(self, name: str) -> str | None:
+        node = self._dequantize(name)
+        return node.input[0] if node is not None else None
+
+    def _dequantize(self, name: str) -> onnx.NodeProto | None:
+        node = self.index.producer.get(name)
+        return node if node is not None and node.op_type == "DequantizeLinear" else None
+
+
+_SHAPED = {"Reshape"}
+"""Their second input is a shape, which is known before where all but one axis of the output are."""
