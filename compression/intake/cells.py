@@ -129,9 +129,10 @@ def _no_number(values: pa.Array, name: str, first: int, inner: int) -> Compressi
         return invalid(f"column {name[:80]!r} is {str(values.type)[:40]}; inputs are numbers, images or text")
     row = next((row for row, text in enumerate(values.to_pylist()) if not _is_number(text)), 0)
     found = values[row].as_py()
-    return at(
-        first + row // inner, name, "the value is missing" if found == "" else f"{found[:40]!r} is no number"
-    )
+    if found == "":
+        return at(first + row // inner, name, "the value is missing")
+    hint = "" if first or row else "; texts come in an archive of the table and its tokenizer.json"
+    return at(first + row // inner, name, f"{found[:40]!r} is no number{hint}")
 
 
 def _is_number(text: str) -> bool:

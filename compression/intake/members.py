@@ -39,7 +39,12 @@ def opened(path: Path, scratch: Path) -> Iterator[Members]:
     with _zip(path) if is_zip else _tar(path, scratch) as members:
         for name in members.sizes:
             archive.check_member(name)
-        yield members
+        yield members._replace(sizes={name: size for name, size in members.sizes.items() if _is_meant(name)})
+
+
+def _is_meant(name: str) -> bool:
+    """Archivers of desktops add files that nobody put there."""
+    return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def _budget(path: Path) -> archive.Budget:

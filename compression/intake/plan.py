@@ -74,7 +74,9 @@ def _inputs(
     if given.tokens:
         return {name: name for name in text.COLUMNS}, ()
     if rest and all(cells.is_number(piece.column(name).type) for name in rest):
-        return {rest[0] if len(rest) == 1 else FEATURES: tuple(rest)}, (_joined(rest),)
+        if len(rest) == 1:
+            return {rest[0]: tuple(rest)}, ()
+        return {FEATURES: tuple(rest)}, (_joined(rest),)
     return {name: name for name in rest}, ()
 
 

@@ -9,7 +9,9 @@ from compression.errors import CompressionError
 from compression.preprocessing import Fractions
 from compression.validation.npz import CALIBRATION, SPLITS
 
-_NAMES = {"validation": "calibration", "val": "calibration", "valid": "calibration"} | {s: s for s in SPLITS}
+_NAMES = {"validation": "calibration", "val": "calibration", "valid": "calibration", "dev": "calibration"} | {
+    s: s for s in SPLITS
+}
 
 
 def name_of(word: str) -> str | None:
