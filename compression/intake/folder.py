@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from compression.errors import CompressionError
-from compression.intake import finish, images, members, splits
+from compression.intake import finish, images, members, processor, splits
 from compression.preprocessing import DatasetOptions
 from compression.validation.limits import MAX_COLUMNS
 
@@ -28,6 +28,7 @@ class Listing(NamedTuple):
 def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict[str, Any]:
     """Errors: CompressionError `invalid_dataset` and what `members` and `images` raise."""
     with members.opened(path, scratch) as archive:
+        options, findings = processor.followed(archive, options)
         listing = _listing(archive, options)
         files = listing.files
         decoded = images.decode_all(lambda row: archive.read(files[row]), files, options, scratch / "images")
@@ -38,7 +39,8 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
     column = options.splits if isinstance(options.splits, str) else "split"
     owned = splits.codes(listing.words, column) if listing.words else None
     finish.write(arrays, into, options, owned, decoded.rows)
-    return finish.details(into, options, classes) | {"skipped": decoded.skipped}
+    told = finish.details(into, options, classes)
+    return told | {"skipped": decoded.skipped, "findings": (*findings, *told["findings"])}
 
 
 def _listing(archive: members.Members, options: DatasetOptions) -> Listing:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from compression.intake import members, rows, splits, table
+from compression.intake import members, processor, rows, splits, table
 from compression.intake.cells import invalid
 from compression.intake.jsonl import jsonl_rows
 from compression.intake.plan import Given
@@ -34,6 +34,7 @@ _STATE = "state.json"
 def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict[str, Any]:
     """Errors: CompressionError `invalid_dataset`, `invalid_tokenizer`; what `members` and `table` raise."""
     with members.opened(path, scratch) as archive:
+        options, findings = processor.followed(archive, options)
         found = list(_saved(archive)) or _tables(archive)
         sources = [
             Source(archive.copy(name, scratch / f"table{at}"), READERS[_suffix(name)], _split(name), name)
@@ -46,7 +47,8 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
     if whole and len(whole) < len(sources):
         raise invalid(f"{whole[0].name[:80]!r} is in no split, others are in train, calibration or test")
     tokens = _tokens(scratch / TOKENIZER, options) if tokenizer else None
-    return table.load(sources, into, Given(options, scratch, tokens))
+    told = table.load(sources, into, Given(options, scratch, tokens))
+    return told | {"findings": (*findings, *told["findings"])}
 
 
 def _tokens(path: Path, options: DatasetOptions) -> "Tokens":
