@@ -2,11 +2,12 @@
 
 from functools import cached_property
 
+import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
 from compression.dataset import Array
-from compression.exports.tflite import quantization
+from compression.exports.tflite import quantization, trial
 from compression.exports.tflite.program import Dims, Refused
 from compression.exports.tflite.quantization import Quantization
 from compression.graph import inspection, shapes
@@ -21,11 +22,16 @@ class Source:
         inferred = shape_inference.infer_shapes(shapes.skeleton(model), data_prop=True).graph
         values = (*inferred.input, *inferred.value_info, *inferred.output)
         self._values = {value.name: value.type.tensor_type for value in values}
+        self._trials = [trial.run(model, size) for size in (2, 3)]
+        """Two sizes of the batch tell what follows from it."""
 
     def dims(self, name: str) -> Dims:
         """Errors: Refused where inference does not tell the rank."""
         if name in self.index.initializers:
             return tuple(self.index.initializers[name].dims)
+        if all(name in tried.shapes for tried in self._trials):
+            pairs = zip(*(tried.shapes[name].dims for tried in self._trials), strict=True)
+            return tuple(one if one == other else None for one, other in pairs)
         tensor = self._values.get(name)
         if tensor is None or not tensor.HasField("shape"):
             raise Refused(f"the rank of {name!r} depends on the input")
@@ -37,8 +43,10 @@ class Source:
         return str(helper.tensor_dtype_to_np_dtype(kind))
 
     def constant(self, name: str) -> Array | None:
-        """Of an initializer, and of one behind a DequantizeLinear."""
+        """Of an initializer, also behind a DequantizeLinear, and of what follows from fixed axes."""
         array = self.index.constant(name)
+        if array is None and name in self._fixed:
+            return self._fixed[name]
         node = self._dequantize(name)
         return quantization.dequantized(node, self.index) if array is None and node is not None else array
 
@@ -65,11 +73,16 @@ class Source:
         return first if all(grid is not None and grid.same(first) for grid in grids) else None
 
     @cached_property
+    def _fixed(self) -> dict[str, Array]:
+        one, other = (tried.values for tried in self._trials)
+        return {name: array for name, array in one.items() if np.array_equal(array, other.get(name, np.nan))}
+
+    @cached_property
     def live(self) -> list[onnx.NodeProto]:
         """Nodes that outputs need: shapes that inference computed are not computed again."""
         needed, nodes = set(self.index.outputs), []
         for node in reversed(self.graph.node):
-            if needed.isdisjoint(node.output):
+            if needed.isdisjoint(node.output) or node.output[0] in self._fixed:
                 continue
             nodes.append(node)
             needed.update(node.input[:1] if node.op_type in _SHAPED and self._sized(node) else node.input)

@@ -109,14 +109,14 @@ def depth_to_space(step: Step) -> None:
     step.run("DEPTH_TO_SPACE", [step.read(0, order)], step.write(order, grid=step.grid()), options)
 
 
-@operator("Split", data=1)
+@operator("Split", int8=always, data=1)
 def split(step: Step) -> None:
     order = step.order()
     axis = step.attribute("axis", 0) % step.rank
     sizes = [step.source.dims(name)[axis] for name in step.outputs]
     if None in sizes:
         raise Refused("it splits an open axis")
-    parts = [step.write(order, at=at) for at in range(len(sizes))]
+    parts = [step.write(order, grid=step.grid(), at=at) for at in range(len(sizes))]
     inputs = [
         step.read(0, order),
         step.integer_constant(sizes),
@@ -125,7 +125,7 @@ def split(step: Step) -> None:
     step.program.operator("SPLIT_V", inputs, parts, schema.SplitVOptionsT(numSplits=len(parts)))
 
 
-@operator("Slice", data=1)
+@operator("Slice", int8=always, data=1)
 def slice_(step: Step) -> None:
     starts, ends = step.integers(1, "starts") or [], step.integers(2, "ends") or []
     axes = step.integers(3, "axes") or list(range(len(starts)))
@@ -143,7 +143,7 @@ def slice_(step: Step) -> None:
         begin_mask, end_mask = begin_mask & ~(1 << place), end_mask & ~(1 << place)
     options = schema.StridedSliceOptionsT(beginMask=begin_mask, endMask=end_mask)
     inputs = [step.read(0, order), *(step.integer_constant(values) for values in (begin, end, strides))]
-    step.run("STRIDED_SLICE", inputs, step.write(order), options)
+    step.run("STRIDED_SLICE", inputs, step.write(order, grid=step.grid()), options)
 
 
 @operator("Gather")
