@@ -8,6 +8,7 @@ import numpy as np
 
 from compression import doctor
 from compression.dataset import Array, Dataset
+from compression.doctor.labels import class_counts
 from compression.errors import CompressionError
 from compression.fit import LABELS
 from compression.intake import splits
@@ -64,14 +65,14 @@ def _write(arrays: Mapping[str, Array], into: Path, rows: Mapping[str, Array]) -
     npz.write({name: parts[name] for name in sorted(parts)}, into)
 
 
-def details(into: Path, options: DatasetOptions, classes: Sequence[str] = ()) -> dict[str, Any]:
-    """What the written data set tells besides its arrays."""
+def details(into: Path, options: DatasetOptions | None, classes: Sequence[str] = ()) -> dict[str, Any]:
+    """What the written data set tells besides its arrays; `options` are None where none were followed."""
     data = Dataset.open(into)
     return {
         "preprocessing": options,
         "classes": tuple(classes),
-        "class_counts": doctor.class_counts(data, len(classes)),
-        "findings": doctor.findings(data, classes),
+        "class_counts": class_counts(data, len(classes)),
+        "findings": doctor.findings(data, classes, prepared=options is not None),
     }
 
 

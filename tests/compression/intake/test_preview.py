@@ -1,49 +1,78 @@
-"""What is shown of a data set, and what the doctor says of it."""
+"""What is shown of a data set of any kind."""
 
 import base64
 import io
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from compression import doctor
 from compression.dataset import Dataset
+from compression.formats import load_dataset
 from compression.intake.preview import preview
+from tests.compression import hostile
 from tests.compression.conftest import Pack
+from tests.compression.intake import test_image_folder, test_table, test_tables, test_text
 
 
 def test_rows_ranges_and_classes(pack: Pack) -> None:
     x = np.array([[0, 1], [np.nan, 3], [4, 500]], np.float32)
-    shown = preview(Dataset.open(pack({"test/x": x, "test/label": np.array([0, 2, 2])})))
-    (test,) = shown.splits
-    columns = {column.name: column for column in test.columns}
-    assert (test.split, test.class_counts) == ("test", (1, 0, 2))
-    assert (columns["x"].low, columns["x"].high) == (0, 500)
-    assert columns["x"].rows == ((0, 1), (None, 3), (4, 500))
+    shown = preview(Dataset.open(pack({"test/x": x, "test/label": np.array([0, 2, 2])})), "test", rows=2)
+    columns = {column.name: column for column in shown.columns}
+    assert (shown.n, shown.class_counts) == (3, (1, 0, 2))
+    assert columns["x"].model_dump() == {
+        "name": "x", "dtype": "float32", "shape": (2,), "low": 0, "high": 500, "looked_at": 3,
+        "rows": ((0, 1), (None, 3)), "thumbnails": (),
+    }  # fmt: skip
+    with pytest.raises(KeyError):
+        preview(Dataset.open(pack({"test/x": x})), "train")
 
 
-def test_thumbnails_are_small_pngs(pack: Pack) -> None:
-    images = np.full((3, 3, 200, 100), 77, np.uint8)
-    data = Dataset.open(pack({"test/image": images, "test/x": images.astype(np.float32)[..., 0]}))
-    first, flat = preview(data).splits[0].columns
-    assert (len(first.thumbnails), flat.thumbnails) == (3, ())
-    kind, _, content = first.thumbnails[0].partition(",")
-    assert kind == "data:image/png;base64"
-    image = Image.open(io.BytesIO(base64.b64decode(content)))
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_thumbnails_are_small_pngs(layout: str, channels: int, pack: Pack) -> None:
+    """Stripes, so that a line or a channel out of place would show."""
+    images = np.zeros((3, 200, 100, channels), np.uint8)
+    images[:, ::8] = 77
+    images[..., -1] += 3
+    data = Dataset.open(pack({"test/image": images.transpose(0, 3, 1, 2) if layout == "NCHW" else images}))
+    (column,) = preview(data, "test", 2).columns
+    assert len(column.thumbnails) == 2
+    image = Image.open(io.BytesIO(base64.b64decode(column.thumbnails[0])))
     assert image.size == (25, 50)
-    assert image.getpixel((3, 3)) == (77, 77, 77)
+    assert np.array_equal(np.asarray(image).reshape(50, 25, channels), images[0, ::4, ::4])
 
 
-def test_the_doctor_finds_what_is_wrong(pack: Pack) -> None:
-    random = np.random.default_rng(0)
-    train, label = random.uniform(0, 255, (120, 1, 4, 4)).astype(np.float32), np.arange(120) % 3
-    data = Dataset.open(pack({
-        "train/image": train, "train/label": label, "calibration/image": train, "calibration/label": label,
-        "test/image": train[:2], "test/label": label[:2],
-    }))  # fmt: skip
-    codes = [found.code for found in doctor.findings(data)]
-    assert codes == ["classes_missing", "train_test_duplicates", "unscaled", "unscaled", "unscaled"]
-    bad = np.zeros((120, 2), np.float32)
-    bad[3] = np.nan
-    data = Dataset.open(pack({"test/x": bad, "calibration/x": train.reshape(120, -1) / 255}))
-    assert [found.code for found in doctor.findings(data)] == ["not_finite", "constant"]
+KINDS = {
+    "image_folder": (hostile.packed(test_image_folder.members()), "x.zip", {"image"}),
+    "table": (test_table.FILES["x.csv"], "x.csv", {"x"}),
+    "texts": (test_text.packed(test_text.ROWS), "x.zip", {"input_ids", "attention_mask", "token_type_ids"}),
+    "saved": (hostile.packed(test_tables.DICT), "x.zip", {"x"}),
+    "npy": (hostile.npy(np.zeros((100, 2))), "x.npy", {"input"}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_data_set_can_be_looked_at(kind: str, tmp_path: Path) -> None:
+    data, name, inputs = KINDS[kind]
+    (tmp_path / "upload").write_bytes(data)
+    inspection = load_dataset(tmp_path / "upload", name, tmp_path / "out", tmp_path)
+    shown = preview(Dataset.open(tmp_path / "out"), "test", 3)
+    columns = {column.name: column for column in shown.columns}
+    assert set(columns) - {"label"} == inputs
+    assert all(len(column.rows) == 3 and column.low is not None for column in columns.values())
+    assert shown.n == inspection.splits["test"]
+    assert shown.class_counts == inspection.class_counts.get("test", ())
+    assert [len(column.thumbnails) for column in columns.values() if column.name == "image"] in ([], [3])
+
+
+def test_it_needs_no_library_but_numpy() -> None:
+    code = (
+        "import sys; import compression.intake.preview; "
+        "print({'PIL', 'pyarrow', 'torch', 'onnx', 'tokenizers'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
