@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from compression.dataset import Dataset
+from compression.dataset_preview import ColumnPreview
 from compression.formats import load_dataset
 from compression.intake.preview import preview
 from tests.compression import hostile
@@ -18,17 +19,25 @@ from tests.compression.conftest import Pack
 from tests.compression.intake import test_image_folder, test_table, test_tables, test_text
 
 
+def columns_of(data: Dataset, split: str = "test") -> dict[str, ColumnPreview]:
+    (shown,) = [shown for shown in preview(data).splits if shown.split == split]
+    return {column.name: column for column in shown.columns}
+
+
 def test_rows_ranges_and_classes(pack: Pack) -> None:
     x = np.array([[0, 1], [np.nan, 3], [4, 500]], np.float32)
-    shown = preview(Dataset.open(pack({"test/x": x, "test/label": np.array([0, 2, 2])})), "test", rows=2)
-    columns = {column.name: column for column in shown.columns}
-    assert (shown.n, shown.class_counts) == (3, (1, 0, 2))
-    assert columns["x"].model_dump() == {
-        "name": "x", "dtype": "float32", "shape": (2,), "low": 0, "high": 500, "looked_at": 3,
-        "rows": ((0, 1), (None, 3)), "thumbnails": (),
+    data = Dataset.open(pack({"test/x": x, "test/label": np.array([0, 2, 2])}))
+    (shown,) = preview(data).splits
+    assert shown.class_counts == (1, 0, 2)
+    assert columns_of(data)["x"].model_dump() == {
+        "name": "x", "low": 0, "high": 500, "rows": ((0, 1), (None, 3), (4, 500)), "thumbnails": (),
     }  # fmt: skip
-    with pytest.raises(KeyError):
-        preview(Dataset.open(pack({"test/x": x})), "train")
+
+
+def test_a_large_array_is_not_read_to_its_end(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("compression.intake.preview._LOOKED_AT", 400)
+    data = Dataset.open(pack({"test/x": np.arange(1000, dtype=np.float32)}))
+    assert columns_of(data)["x"].high == 99
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -39,9 +48,9 @@ def test_thumbnails_are_small_pngs(layout: str, channels: int, pack: Pack) -> No
     images[:, ::8] = 77
     images[..., -1] += 3
     data = Dataset.open(pack({"test/image": images.transpose(0, 3, 1, 2) if layout == "NCHW" else images}))
-    (column,) = preview(data, "test", 2).columns
-    assert len(column.thumbnails) == 2
-    image = Image.open(io.BytesIO(base64.b64decode(column.thumbnails[0])))
+    found = columns_of(data)["image"].thumbnails
+    assert len(found) == 3
+    image = Image.open(io.BytesIO(base64.b64decode(found[0].removeprefix("data:image/png;base64,"))))
     assert image.size == (25, 50)
     assert np.array_equal(np.asarray(image).reshape(50, 25, channels), images[0, ::4, ::4])
 
@@ -60,13 +69,14 @@ def test_every_kind_of_data_set_can_be_looked_at(kind: str, tmp_path: Path) -> N
     data, name, inputs = KINDS[kind]
     (tmp_path / "upload").write_bytes(data)
     inspection = load_dataset(tmp_path / "upload", name, tmp_path / "out", tmp_path)
-    shown = preview(Dataset.open(tmp_path / "out"), "test", 3)
-    columns = {column.name: column for column in shown.columns}
+    data_set = Dataset.open(tmp_path / "out")
+    columns = columns_of(data_set)
     assert set(columns) - {"label"} == inputs
-    assert all(len(column.rows) == 3 and column.low is not None for column in columns.values())
-    assert shown.n == inspection.splits["test"]
-    assert shown.class_counts == inspection.class_counts.get("test", ())
-    assert [len(column.thumbnails) for column in columns.values() if column.name == "image"] in ([], [3])
+    assert all(column.rows and column.low is not None for column in columns.values())
+    assert {shown.split: shown.class_counts for shown in preview(data_set).splits if shown.class_counts} == (
+        inspection.class_counts
+    )
+    assert [len(column.thumbnails) for column in columns.values() if column.name == "image"] in ([], [8])
 
 
 def test_it_needs_no_library_but_numpy() -> None:
