@@ -10,6 +10,7 @@ from torch import nn
 
 from compression.conversion import original
 from compression.conversion.failures import converting, failed
+from compression.conversion.layout import channels_first
 from compression.conversion.original import Original
 from compression.engine.convert import to_torch
 from compression.errors import CompressionError
@@ -28,6 +29,8 @@ def export(model: Original, into: Path, scratch: Path) -> None:
     path = scratch / "exported.onnx"
     with converting(f"{model.framework} -> ONNX"), quiet():
         _export(model, path)
+        if model.channels_last:
+            channels_first(path)
     onnx_model.normalise(path, into, folder=scratch)
     path.unlink()
 

@@ -89,7 +89,8 @@ def _convert(model: Any, config: dict[str, Any], into: Path, scratch: Path) -> M
     arguments = tuple(_argument(tensor, below) for tensor in model.inputs)
     outputs = tuple(getattr(model, "output_names", [model.layers[-1].name]))
     module = _Inference(model).eval()
-    return convert(Original("keras", str(keras.__version__), module, arguments, outputs), into, scratch)
+    version = str(keras.__version__)
+    return convert(Original("keras", version, module, arguments, outputs, channels_last=True), into, scratch)
 
 
 def _argument(tensor: Any, below: int) -> Argument:

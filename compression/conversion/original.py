@@ -32,6 +32,8 @@ class Original:
     module: nn.Module
     arguments: tuple[Argument, ...]
     outputs: tuple[str, ...]
+    channels_last: bool = False
+    """Its convolutions keep channels last."""
 
 
 def sample(

@@ -51,6 +51,24 @@ def test_a_model_computes_the_same(build: Any, suffix: str, tmp_path: Path) -> N
     assert found.conversion.samples == 9
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_convolutions_are_not_kept_apart(tmp_path: Path) -> None:
+    """Techniques see through to what follows a convolution; its normalisation is folded into it."""
+    layers = keras.layers
+    image = keras.Input((12, 12, 1), name="image")
+    x = layers.Conv2D(4, 3, padding="same")(image)
+    x = layers.ReLU()(layers.BatchNormalization()(x))
+    x = layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+    model = keras.Model(image, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+    model.layers[2].set_weights([np.array([*range(at, at + 4)], np.float32) for at in (1, -2, 3, 5)])
+    model.save(tmp_path / "model.keras")
+    found = load_model(tmp_path / "model.keras", "model.keras", tmp_path / "model.onnx", tmp_path)
+    assert found.conversion is not None
+    assert found.conversion.difference < 1e-5
+    assert not {"Sub", "Mul"} & set(found.operators)
+    assert found.operators["Transpose"] == 2  # at the input, and at the mean over height and width
+
+
 def _refusal(path: Path, tmp_path: Path) -> str:
     with pytest.raises(CompressionError) as refusal:
         load_model(path, path.name, tmp_path / "model.onnx", tmp_path)
