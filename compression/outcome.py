@@ -56,4 +56,4 @@ def _lost(recipe: Recipe, measured: Measurements) -> list[str]:
 
 
 def _shown(metric: Metric) -> str:
-    return f"{metric.value:.4g}" if metric.relative else f"{metric.value:.4f}"
+    return f"{metric.value:.6g}" if metric.relative else f"{metric.value:.4f}"

@@ -12,7 +12,7 @@ CEILING_DB = 200.0
 AGREES_DB = 20.0
 """An output that is no decision between classes agrees where its error is below a tenth of its size."""
 _AT_ONCE = 1 << 20
-"""Scores whose probabilities are made in one go, in double precision."""
+"""Numbers that are looked at in one go, in double precision."""
 
 
 def decibels(signal: float, noise: float) -> float:
@@ -61,10 +61,12 @@ class Fidelity:
             reference, output = reference[sound], output[sound]
         if not np.isfinite(output).all():
             raise _not_finite(name)
-        signal = reference.reshape(-1).astype(np.float64)
-        noise = output.reshape(-1) - signal
-        sums = np.array([float(signal @ signal), float(noise @ noise)])
-        self.energy[name] = self.energy.get(name, np.zeros(2)) + sums
+        sums = self.energy.setdefault(name, np.zeros(2))
+        for start in range(0, reference.size, _AT_ONCE):
+            signal, other = (one.reshape(-1)[start : start + _AT_ONCE] for one in (reference, output))
+            signal = signal.astype(np.float64)
+            noise = other - signal
+            sums += float(signal @ signal), float(noise @ noise)
 
     def _add_decision(self, reference: Array, output: Array) -> None:
         if self.axis is not None and (self.decision is not None or is_decision(reference)):

@@ -7,7 +7,7 @@ import zstandard
 from onnx import helper, numpy_helper
 
 from compression.errors import CompressionError
-from compression.measure import compare, compare_all, fidelity, latency, size, sums, task
+from compression.measure import compare, compare_all, fidelity, latency, size
 from compression.measurement import Measurements
 from tests.compression.conftest import Normalise, Pack, arrays, network
 from tests.compression.networks import Builder, F
@@ -143,25 +143,6 @@ def test_nan_of_the_compressed_model_alone_is_an_error(normalise: Normalise, pac
         compare(normalise(regression()), normalise(regression(np.nan)), data)
     result = compare(normalise(regression(np.inf)), normalise(regression(np.inf)), data)
     assert "weights of the original model hold NaN or infinity" in result.warnings
-
-
-def test_wilson_interval() -> None:
-    assert sums.wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert sums.wilson(0, 10) == pytest.approx((0, 0.2775), abs=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("output", "labels", "axis"),
-    [
-        ((8, 10), (8,), 1),
-        ((8, 5, 10), (8, 5), 2),
-        ((8, 10, 4, 4), (8, 4, 4), 1),
-        ((8, 1), (8,), None),
-        ((8, 3), (8, 3), None),
-    ],
-)
-def test_where_the_classes_are(output: tuple[int, ...], labels: tuple[int, ...], axis: int | None) -> None:
-    assert task.class_axis(output, labels) == axis
 
 
 def test_latency_interval_covers_the_truth_and_shrinks() -> None:

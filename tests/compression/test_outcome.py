@@ -71,3 +71,38 @@ def test_accuracy_may_fall_as_far_as_the_recipe_says(accuracy: float, status: St
 
 def test_a_recipe_that_promises_nothing_is_not_judged() -> None:
     assert judge(recipe(technique="finetune"), measured()).status == Status.NOT_REQUESTED
+
+
+def regression(before: float, after: float, **how: bool) -> Measurements:
+    found = measured(bytes=500)
+
+    def one(of: Measurement, value: float) -> Measurement:
+        metric = Metric(name="rmse", value=value, ci95=(0, 1e9), n=100, higher_is_better=False, **how)
+        return of.model_copy(update={"metric": metric})
+
+    return found.model_copy(
+        update={"original": one(found.original, before), "compressed": one(found.compressed, after)}
+    )
+
+
+def test_errors_with_a_unit_are_judged_as_shares_of_the_original() -> None:
+    """Prices are off by thousands, probabilities by hundredths."""
+    half = recipe(technique="half_precision")
+    for scale in (1e-3, 1.0, 1e4):
+        assert judge(half, regression(scale, 1.009 * scale, relative=True)).status == Status.MET
+        assert judge(half, regression(scale, 0.5 * scale, relative=True)).status == Status.MET
+        assert judge(half, regression(scale, 1.02 * scale, relative=True)).status == Status.UNMET
+    (reason,) = judge(half, regression(12_345.6, 13_000, relative=True)).reasons
+    assert reason == "rmse went from 12345.6 to 13000"
+
+
+def test_shares_of_nothing() -> None:
+    half = recipe(technique="half_precision")
+    assert judge(half, regression(0, 0, relative=True)).status == Status.MET
+    assert judge(half, regression(0, 1e-9, relative=True)).status == Status.UNMET
+
+
+def test_error_rates_are_judged_in_points() -> None:
+    half = recipe(technique="half_precision")
+    assert judge(half, regression(0.01, 0.015)).status == Status.MET
+    assert judge(half, regression(0.01, 0.03)).status == Status.UNMET

@@ -139,6 +139,33 @@ def test_transcription_with_steps_first_is_the_same() -> None:
     assert torch.equal(*values)
 
 
+def test_a_task_that_is_said_is_learnt() -> None:
+    """Labels as wide as the output is long are letters to be read, not classes of positions."""
+    output, labels = inputs(6, 3, 4), np.array([[1, 2, -1], [3, -1, -1]] * 3)
+    seen = Seen(output, 6, labels, {})
+    told, said = (losses.by_labels(seen, lambda _: Form.LOGITS, wanted=task) for task in ("auto", "ctc"))
+    assert told is not None
+    assert said is not None
+    assert (told.task, said.task) == ("classification of positions", "transcription (CTC)")
+
+
+def test_next_tokens() -> None:
+    tokens = np.random.default_rng(0).integers(0, 7, (6, 5))
+    output = inputs(6, 5, 7)
+    task = losses.by_labels(Seen(output, 6, tokens, {"ids": tokens}), lambda _: Form.LOGITS)
+    assert task is not None
+    assert task.task == "next token"
+    likely = torch.tensor(output).log_softmax(-1)
+    nats = [-likely[n, t, tokens[n, t + 1]] for n in range(6) for t in range(4)]
+    loss = task.loss(torch.tensor(output), torch.tensor(tokens))
+    assert float(loss) == pytest.approx(float(sum(nats)) / len(nats), rel=1e-5)
+
+
+def test_pairs_of_rows_teach_nothing_alone() -> None:
+    seen = Seen(inputs(6, 4), 6, np.repeat([0.1, 0.5, 0.9], 2), {})
+    assert losses.by_labels(seen, lambda _: Form.LOGITS, wanted="similarity") is None
+
+
 _SOFT = _BY_LABELS.model_copy(update={"loss": "distillation"})
 
 
