@@ -1,0 +1,92 @@
+"""Hugging Face directories in: each architecture computes the same, and says what it is."""
+
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from compression import runtime
+from compression.formats import load_model
+from tests.compression import networks
+from tests.compression.conversion import huggingface
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+TEXT = ["input_ids", "attention_mask"]
+INPUTS = {"Bert": [*TEXT, "token_type_ids"], "ViT": ["pixel_values"], "ConvNext": ["pixel_values"]}
+
+
+def _load(path: Path, tmp_path: Path) -> Any:
+    return load_model(path, path.name, tmp_path / "model.onnx", tmp_path)
+
+
+def _feeds(inputs: list[str], batch: int, length: int) -> dict[str, np.ndarray]:
+    """The last row is padded, from its middle on."""
+    random = np.random.default_rng(3)
+    mask = np.ones((batch, length), np.int64)
+    mask[-1, length // 2 + 1 :] = 0
+    drawn = {"attention_mask": mask, "input_ids": random.integers(0, 100, (batch, length))}
+    drawn["token_type_ids"] = random.integers(0, 2, (batch, length))
+    return {name: drawn[name] for name in inputs}
+
+
+@pytest.mark.parametrize("name", huggingface.NETWORKS)
+def test_a_network_computes_the_same(name: str, tmp_path: Path) -> None:
+    folder = huggingface.save(name, tmp_path / "saved")
+    found = _load(huggingface.pack(folder, tmp_path / "upload.zip"), tmp_path)
+    assert found.format == "huggingface"
+    assert found.opset == 20
+    assert found.conversion.framework == "transformers"
+    assert found.conversion.difference < 1e-5
+    prefix = next((known for known in INPUTS if name.startswith(known)), "")
+    assert [spec.name for spec in found.inputs] == INPUTS.get(prefix, TEXT)
+    assert [spec.name for spec in found.outputs] == [
+        "last_hidden_state" if name.endswith("Model") and "LMHead" not in name else "logits"
+    ]
+    assert all(spec.shape[0] == "batch" for spec in found.inputs)
+    if prefix not in ("ViT", "ConvNext"):
+        _check_lengths(name, tmp_path / "model.onnx", INPUTS.get(prefix, TEXT))
+
+
+def test_shards_of_halves_in_a_tar_become_one_file(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    network = huggingface.build("Qwen2ForCausalLM", vocab_size=1000).to(torch.bfloat16)
+    network.save_pretrained(folder, max_shard_size="40KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    with tarfile.open(tmp_path / "upload.tar.gz", "w:gz") as archive:
+        archive.add(folder, "some/model")
+    found = _load(tmp_path / "upload.tar.gz", tmp_path)
+    assert found.format == "huggingface_tar_gz"
+    assert found.conversion.difference < 1e-5
+    assert {spec.dtype for spec in found.outputs} == {"float32"}
+    stored = sum(weight.numel() for weight in network.parameters())
+    assert 0.99 * stored < found.params < 1.01 * stored  # the embedding is the head: stored once
+
+
+def test_an_onnx_file_in_a_tar_is_still_one(tmp_path: Path) -> None:
+    """Names decide, in a tar as in a zip."""
+    model = networks.NETWORKS["cnn"]().SerializeToString()
+    (tmp_path / "model.onnx").write_bytes(model)
+    (tmp_path / "config.json").write_text("{}")
+    with tarfile.open(tmp_path / "upload.tar", "w") as archive:
+        for name in ("config.json", "model.onnx"):
+            archive.add(tmp_path / name, name)
+    into = tmp_path / "normal.onnx"
+    assert load_model(tmp_path / "upload.tar", "upload.tar", into, tmp_path).format == "onnx_tar"
+
+
+def _check_lengths(name: str, converted: Path, inputs: list[str]) -> None:
+    """With padding, at a length and a batch size that the export never saw."""
+    session = runtime.session(converted)
+    original = huggingface.build(name)
+    for batch, length in ((1, 1), (1, 30), (4, 17)):
+        feeds = _feeds(inputs, batch, length)
+        have = next(iter(runtime.run(session, feeds).values()))
+        with torch.no_grad():
+            tensors = {name: torch.from_numpy(values) for name, values in feeds.items()}
+            wanted = original(**tensors)[0].numpy()
+        kept = feeds["attention_mask"].astype(bool) if wanted.shape[1:2] == (length,) else ...
+        assert np.abs(have[kept] - wanted[kept]).max() < 1e-4 * np.abs(wanted).max()
