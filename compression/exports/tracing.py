@@ -1,6 +1,7 @@
 """A graph for torch.export: the kernels of the engine, given numbers where they read stored tensors."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
 from torch import Tensor
@@ -23,6 +24,13 @@ class _Numbers(list[Any]):
         return list(self)
 
 
+@dataclass
+class Place:
+    """Outside of the module, whose own attributes torch.export puts back."""
+
+    operator: str = "before the first operator"
+
+
 class Traced(Engine):
     def __init__(
         self, model: Model, graph: Graph, stored: Mapping[str, Tensor], roles: Mapping[str, Role]
@@ -30,7 +38,7 @@ class Traced(Engine):
         super().__init__(model, graph, stored, roles)
         self._nodes = graph.nodes
         self._numbers = {name: _Numbers(tensor.reshape(-1).tolist()) for name, tensor in self._host.items()}
-        self.at = ""
+        self.place = Place()
         """The operator that ran last, for the error that names it."""
 
     @classmethod
@@ -44,7 +52,7 @@ class Traced(Engine):
         values: dict[str, Value] = {"": None, **self.values(), **(inputs or {}), **named}
         context = Context(training=False, frozen_statistics=False, device=self.device)
         for node, call in zip(self._nodes, self._plan.calls, strict=True):
-            self.at = f"{node.op_type} {node.label!r}"
+            self.place.operator = f"{node.op_type} {node.label!r}"
             result = call.kernel(*self._arguments(node, call, values, context))
             results = result if type(result) is tuple else (result,)
             values.update(zip(node.outputs, results, strict=False))

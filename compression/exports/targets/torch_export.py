@@ -1,13 +1,18 @@
 """PyTorch's exported program (.pt2) of the graph, as the training engine reads it; named axes stay open."""
 
-from collections.abc import Mapping
+import io
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from compression.exports.export import Export, Session, unsupported
 
 if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
     from compression.dataset import Array
+    from compression.inspection import TensorSpec
 
 _TITLE = "torch.export"
 _PROGRAM = """\
@@ -45,24 +50,32 @@ def _convert(model: Path, into: Path, _scratch: Path) -> None:
     }
     traced = Traced.of(source)
     try:
-        with quiet(), torch.no_grad():
+        with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():  # a failure prints the whole graph
             exported = torch.export.export(traced, (inputs,), dynamic_shapes=(shapes,), strict=False)
     except MemoryError:
         raise
     except Exception as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise unsupported(_TITLE, f"at {traced.at}: {reason}") from error
-    if fixed := _fixed(exported, shapes):
-        raise unsupported(_TITLE, f"tracing would fix the open axes of {fixed}, which an operator reads")
+        raise unsupported(_TITLE, f"{traced.place.operator}: {reason}") from error
+    if fixed := _fixed(exported, source.inputs):
+        raise unsupported(_TITLE, f"tracing fixes the size of {fixed}, which an operator reads")
     torch.export.save(exported, into)
 
 
-def _fixed(exported: Any, shapes: Mapping[str, Mapping[int, Any]]) -> str:
-    """Inputs of which an open axis came out as a number: a file that refuses other sizes."""
+def _fixed(exported: "ExportedProgram", inputs: "Sequence[TensorSpec]") -> str:
+    """Open axes that came out as a number, also as a symbol that stands for one: the file would refuse other
+    sizes.
+    """
+    from torch.fx.experimental.symbolic_shapes import is_concrete_int
+
     wanted = set(exported.graph_signature.user_inputs)
     traced = [node.meta["val"].shape for node in exported.graph.nodes if node.name in wanted]
-    pairs = zip(shapes.items(), traced, strict=True)
-    return ", ".join(name for (name, axes), shape in pairs if any(isinstance(shape[at], int) for at in axes))
+    return ", ".join(
+        f"axis {at} ({axis}) of {spec.name!r}" if axis else f"axis {at} of {spec.name!r}"
+        for spec, shape in zip(inputs, traced, strict=True)
+        for at, axis in enumerate(spec.shape)
+        if not isinstance(axis, int) and is_concrete_int(shape[at])
+    )
 
 
 def _session(path: Path, threads: int) -> Session:

@@ -43,18 +43,23 @@ class _Conversion:
                 self._take(node)
             except Refused as error:
                 raise Refused(f"{node.op_type} ({node.name!r}): {error}") from error
-        outputs = {value.name: self._output(value.name) for value in graph.output}
+        outputs: dict[str, int] = {}
+        for value in graph.output:
+            outputs[value.name] = self._output(value.name, {*inputs.values(), *outputs.values()})
         return self._writer.program.serialize(inputs, outputs)
 
     def _input(self, name: str) -> int:
         dims = self._source.dims(name)
         return self._writer.define(name, Kind(dims, self._source.dtype(name)), natural(len(dims)))
 
-    def _output(self, name: str) -> int:
+    def _output(self, name: str, named: set[int]) -> int:
+        """A tensor of its own: one number has one name."""
         value = self._writer.value(name)
         if value.kind.grid is not None:
             raise Refused(f"its output {name!r} is stored in 8 bits")
-        return self._writer.stored(name, natural(len(value.kind.dims)))
+        order = natural(len(value.kind.dims))
+        number = self._writer.stored(name, order)
+        return self._writer.copied(number) if number in named else number
 
     def _take(self, node: onnx.NodeProto) -> None:
         if node.op_type == "QuantizeLinear":

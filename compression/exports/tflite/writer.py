@@ -78,13 +78,20 @@ class Writer:
         """The tensor with its axes in this order."""
         value = self.value(name)
         if order not in value.forms:
-            have = value.order
-            target = self.program.tensor(value.in_order(order))
-            moves = np.array([have.index(axis) for axis in order], np.int32)
-            inputs = [value.forms[have], self.program.constant(moves)]
-            self.program.operator("TRANSPOSE", inputs, [target])
-            value.forms[order] = target
+            moves = tuple(value.order.index(axis) for axis in order)
+            value.forms[order] = self._transposed(value.forms[value.order], value.in_order(order), moves)
         return value.forms[order]
+
+    def copied(self, number: int) -> int:
+        kind = self.program.kind(number)
+        return self._transposed(number, kind, natural(len(kind.dims)))
+
+    def _transposed(self, number: int, kind: Kind, moves: Order) -> int:
+        target = self.program.tensor(kind)
+        self.program.operator(
+            "TRANSPOSE", [number, self.program.constant(np.array(moves, np.int32))], [target]
+        )
+        return target
 
     def rename(self, name: str, source: str, axes: Order) -> None:
         """The same tensor with its axes taken in another order, which costs nothing."""

@@ -1,0 +1,216 @@
+import numpy as np
+import onnx
+import pytest
+
+from compression.errors import CompressionError
+from compression.exports.tflite.convert import convert
+from tests.compression.exports.tflite.conftest import Compare, Weights, graph
+
+K3, K = (8, 6, 3, 3), {"w": (8, 6, 3, 3), "b": (8,)}
+UP = {"none": np.zeros(0, np.float32), "scales": np.array([1, 1, 2, 2], np.float32)}
+
+
+def ints(*values: int) -> np.ndarray:
+    return np.array(values, np.int64)
+
+
+IMAGES: dict[str, tuple[str, Weights]] = {
+    "conv": ("y = Conv (x, w, b)", K),
+    "conv_same": ("y = Conv <pads = [1, 1, 1, 1]> (x, w, b)", K),
+    "conv_strided": ("y = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w, b)", K),
+    "conv_uneven": ("y = Conv <pads = [2, 0, 1, 1]> (x, w, b)", K),
+    "conv_dilated": ("y = Conv <pads = [2, 2, 2, 2], dilations = [2, 2]> (x, w)", {"w": K3}),
+    "conv_rectangular": ("y = Conv <pads = [0, 2, 0, 2], strides = [1, 2]> (x, w)", {"w": (8, 6, 1, 5)}),
+    "conv_same_upper": ('y = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, w)', {"w": K3}),
+    "conv_same_lower": ('y = Conv <auto_pad = "SAME_LOWER", strides = [2, 2]> (x, w)', {"w": (8, 6, 4, 4)}),
+    "conv_grouped": ("y = Conv <group = 2, pads = [1, 1, 1, 1]> (x, w)", {"w": (8, 3, 3, 3)}),
+    "depthwise": ("y = Conv <group = 6, pads = [1, 1, 1, 1]> (x, w)", {"w": (6, 1, 3, 3)}),
+    "depthwise_multiplied": ("y = Conv <group = 6, strides = [2, 2]> (x, w)", {"w": (12, 1, 3, 3)}),
+    "relu_fused": ("c = Conv (x, w, b) y = Relu (c)", K),
+    "relu6_fused": (
+        "c = Conv (x, w, b) y = Clip (c, low, high)",
+        {**K, "low": np.float32(0), "high": np.float32(6)},
+    ),
+    "relu_of_two_readers": ("c = Conv (x, w, b) r = Relu (c) y = Add (c, r)", K),
+    "max_pool": ("y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)", {}),
+    "max_pool_bordered": (
+        "y = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (x)",
+        {},
+    ),
+    "average_pool": ("y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)", {}),
+    "average_pool_with_borders": (
+        "y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1> (x)",
+        {},
+    ),
+    "global_average_pool": ("y = GlobalAveragePool (x)", {}),
+    "global_max_pool": ("y = GlobalMaxPool (x)", {}),
+    "mean": ("y = ReduceMean <axes = [2, 3], keepdims = 0> (x)", {}),
+    "mean_of_channels": ("c = Conv (x, w, b) y = ReduceMean <axes = [1], keepdims = 0> (c)", K),
+    "sum": ("y = ReduceSum <keepdims = 0> (x, axes)", {"axes": ints(1, 3)}),
+    "largest": ("y = ReduceMax <axes = [2, 3]> (x)", {}),
+    "batch_normalization": (
+        "y = BatchNormalization (x, s, b, m, v)",
+        {"s": (6,), "b": (6,), "m": (6,), "v": np.linspace(0.1, 1, 6, dtype=np.float32)},
+    ),
+    "hard_sigmoid": ("y = HardSigmoid (x)", {}),
+    "leaky_relu": ("y = LeakyRelu <alpha = 0.1> (x)", {}),
+    "clip": ("y = Clip (x, a, b)", {"a": np.float32(-0.3), "b": np.float32(0.4)}),
+    "clip_below": ("y = Clip (x, a)", {"a": np.float32(-0.3)}),
+    "softmax_of_channels": ("y = Softmax <axis = 1> (x)", {}),
+    "log_softmax": ("y = LogSoftmax <axis = 2> (x)", {}),
+    "add_channels": ("c = Conv (x, w, b) y = Add (c, k)", {**K, "k": (8, 1, 1)}),
+    "subtract_row": ("c = Conv (x, w, b) y = Sub (k, c)", {**K, "k": (7,)}),
+    "multiply": ("y = Mul (x, k)", {"k": np.float32(2)}),
+    "divide": ("y = Div (x, k)", {"k": np.float32(2)}),
+    "power": ("y = Pow (x, k)", {"k": np.float32(2)}),
+    "larger": ("y = Max (x, k)", {"k": np.float32(0.2)}),
+    "gate": (
+        "c = Conv (x, w, b) p = GlobalAveragePool (c) g = Conv (p, v) s = Sigmoid (g) y = Mul (s, c)",
+        {**K, "v": (8, 8, 1, 1)},
+    ),
+    "flatten_after_conv": ("c = Conv (x, w, b) y = Flatten (c)", K),
+    "reshape": ("y = Reshape (x, s)", {"s": ints(0, 2, 3, 81)}),
+    "reshape_by_shape": (
+        (
+            "s = Shape (x) n = Gather <axis = 0> (s, zero) m = Unsqueeze (n, axes) "
+            "t = Concat <axis = 0> (m, rest) y = Reshape (x, t)"
+        ),
+        {"zero": np.array(0), "axes": ints(0), "rest": ints(-1)},
+    ),
+    "squeeze": ("p = GlobalAveragePool (x) y = Squeeze (p, axes)", {"axes": ints(2, 3)}),
+    "unsqueeze": ("y = Unsqueeze (x, axes)", {"axes": ints(1)}),
+    "transposes_around_conv": (
+        (
+            "c = Conv (x, w, b) t = Transpose <perm = [0, 2, 3, 1]> (c) r = Neg (t) "
+            "u = Transpose <perm = [0, 3, 1, 2]> (r) y = Conv (u, v)"
+        ),
+        {**K, "v": (4, 8, 3, 3)},
+    ),
+    "concat": ("c = Conv <pads = [1, 1, 1, 1]> (x, w, b) y = Concat <axis = -3> (x, c)", K),
+    "pad": ("y = Pad (x, p)", {"p": ints(0, 0, 1, 2, 0, 0, 3, 0)}),
+    "pad_with": ("y = Pad (x, p, v)", {"p": ints(0, 0, 1, 2, 0, 0, 3, 0), "v": np.float32(1.5)}),
+    "nearest": ("y = Resize (x, none, scales)", UP),
+    "nearest_asymmetric": (
+        (
+            'y = Resize <coordinate_transformation_mode = "asymmetric", nearest_mode = "floor">'
+            " (x, none, scales)"
+        ),
+        UP,
+    ),
+    "bilinear": ('y = Resize <mode = "linear"> (x, none, scales)', UP),
+    "bilinear_corners": (
+        'y = Resize <mode = "linear", coordinate_transformation_mode = "align_corners"> (x, none, scales)',
+        UP,
+    ),
+    "slice": ("y = Slice (x, s, e, a)", {"s": ints(1, 2), "e": ints(-1, 2**62), "a": ints(2, 1)}),
+    "slice_from_end": (
+        "y = Slice (x, s, e, a, t)",
+        {"s": ints(-3), "e": ints(9), "a": ints(1), "t": ints(2)},
+    ),
+    "split": ("a, b = Split <axis = 1> (x) y = Sub (a, b)", {}),
+    "gather_one": ("y = Gather <axis = 1> (x, i)", {"i": np.array(2)}),
+    "gather_from_end": ("y = Gather <axis = 2> (x, i)", {"i": ints(-1, 0)}),
+    "depth_to_space": ("c = Conv (x, w, b) y = DepthToSpace <blocksize = 2> (c)", K),
+    "matmul": ("y = MatMul (x, w)", {"w": (9, 5)}),
+    "matmul_computed": ("t = Transpose <perm = [0, 1, 3, 2]> (x) y = MatMul (x, t)", {}),
+    "identity": ("y = Identity (x)", {}),
+} | {
+    kind: (f"y = {kind} (x)", {})
+    for kind in (
+        "Abs",
+        "Ceil",
+        "Cos",
+        "Elu",
+        "Exp",
+        "Floor",
+        "HardSwish",
+        "Neg",
+        "Relu",
+        "Sigmoid",
+        "Sin",
+        "Tanh",
+    )
+}
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_images(case: str, compare: Compare) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 6, 9, 9), np.float32)
+    assert compare(graph(*IMAGES[case], "n, 6, 9, 9"), x) < 1e-5
+
+
+OPEN_IMAGES = [
+    "conv",
+    "conv_same",
+    "conv_strided",
+    "max_pool_bordered",
+    "average_pool",
+    "gate",
+    "global_max_pool",
+]
+
+
+@pytest.mark.parametrize("case", OPEN_IMAGES)
+def test_height_and_width_may_be_open(case: str, compare: Compare) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 6, 8, 13), np.float32)
+    assert compare(graph(*IMAGES[case], "n, 6, h, w"), x) < 1e-5
+
+
+GEMMS: dict[str, tuple[str, Weights]] = {
+    "scaled": ("y = Gemm <alpha = 0.5, beta = 2.0> (x, w, b)", {"w": (9, 5), "b": (5,)}),
+    "transposed": ("y = Gemm <transB = 1> (x, w, b)", {"w": (5, 9), "b": (1, 5)}),
+    "without_bias": ("g = Gemm (x, w) y = Relu (g)", {"w": (9, 5)}),
+}
+
+
+@pytest.mark.parametrize("case", GEMMS)
+def test_matrix_products(case: str, compare: Compare) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 9), np.float32)
+    assert compare(graph(*GEMMS[case], "n, 9"), x) < 1e-5
+
+
+REFUSED: dict[str, tuple[str, Weights, str]] = {
+    "an_operator": ("y = LpNormalization (x)", {}, "LpNormalization ('node0')"),
+    "one_axis": ("y = Conv (x, w)", {"w": (8, 6, 3)}, "Conv ('node0')"),
+    "a_computed_weight": ("w = Neg (v) y = Conv (x, w)", {"v": K3}, "Conv ('node1')"),
+    "rounding_up": (
+        "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1> (x)",
+        {},
+        "MaxPool",
+    ),
+    "borders": (
+        "y = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 0, 0]> (x)",
+        {},
+        "AveragePool",
+    ),
+    "cubic": ('y = Resize <mode = "cubic"> (x, none, scales)', UP, "Resize"),
+    "reflection": ('y = Pad <mode = "reflect"> (x, p)', {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)}, "Pad"),
+    "backwards": (
+        "y = Slice (x, s, e, a, t)",
+        {"s": ints(5), "e": ints(1), "a": ints(1), "t": ints(-1)},
+        "Slice",
+    ),
+    "half": ("h = Cast <to = 10> (x) y = Cast <to = 1> (h)", {}, "Cast ('node0'): computes in float16"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_it_cannot_take_is_named(case: str) -> None:
+    body, weights, sentence = REFUSED[case]
+    shape = "n, 6, 9" if case == "one_axis" else "n, 6, 9, 9"
+    with pytest.raises(CompressionError) as caught:
+        convert(graph(body, weights, shape), "LiteRT")
+    assert caught.value.code == "format_unsupported"
+    assert sentence in caught.value.detail
+
+
+def test_two_open_axes_of_a_reshape_are_refused() -> None:
+    model = graph("y = Reshape (x, s)", {"s": ints(0, 0, 81)}, "n, c, 9, 9")
+    with pytest.raises(CompressionError, match="two axes of its output are open"):
+        convert(model, "LiteRT")
+
+
+def test_outputs_may_be_the_input_and_each_other(compare: Compare) -> None:
+    model = graph("y = Relu (x) z = Identity (y)", {}, "n, 4")
+    model.graph.output.append(onnx.helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["n", 4]))
+    assert compare(model, np.array([[1, -1, 2, -2]], np.float32)) == 0
