@@ -45,4 +45,6 @@ for _name, _container, _suffixes, _recognises in (
     ("huggingface_tar_gz", "gzip", (".gz", ".tgz"), _gzip),
     ("huggingface_tar_zst", "zstd", (".zst",), _zstandard),
 ):
-    Format(_name, "model", _container, _suffixes, _recognises, _load, _contains, narrow=True).register()
+    Format(
+        _name, "model", _container, _suffixes, _recognises, _load, contains=_contains, narrow=True
+    ).register()
