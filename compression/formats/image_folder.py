@@ -37,7 +37,7 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
     return folder.load(upload.path, into, upload.scratch, preprocessing.parse(upload.options))
 
 
-Format("image_folder", "dataset", "zip", (".zip",), _zip, _load, _contains, narrow=True).register()
+Format("image_folder", "dataset", "zip", (".zip",), _zip, _load, contains=_contains, narrow=True).register()
 Format("image_folder_tar", "dataset", "tar", (".tar",), _tar, _load).register()
 Format("image_folder_tar_gz", "dataset", "gzip", (".gz", ".tgz"), _gzip, _load).register()
 Format("image_folder_tar_zst", "dataset", "zstd", (".zst",), _zstandard, _load).register()

@@ -43,7 +43,11 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
     return tables.load(upload.path, into, upload.scratch, preprocessing.parse(upload.options))
 
 
-Format("table_zip", "dataset", "zip", (".zip",), _zip, _load, _contains, narrow=True).register()
-Format("table_tar", "dataset", "tar", (".tar",), _tar, _load, _contains, narrow=True).register()
-Format("table_tar_gz", "dataset", "gzip", (".gz", ".tgz"), _gzip, _load, _contains, narrow=True).register()
-Format("table_tar_zst", "dataset", "zstd", (".zst",), _zstandard, _load, _contains, narrow=True).register()
+Format("table_zip", "dataset", "zip", (".zip",), _zip, _load, contains=_contains, narrow=True).register()
+Format("table_tar", "dataset", "tar", (".tar",), _tar, _load, contains=_contains, narrow=True).register()
+Format(
+    "table_tar_gz", "dataset", "gzip", (".gz", ".tgz"), _gzip, _load, contains=_contains, narrow=True
+).register()
+Format(
+    "table_tar_zst", "dataset", "zstd", (".zst",), _zstandard, _load, contains=_contains, narrow=True
+).register()

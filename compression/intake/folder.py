@@ -48,14 +48,14 @@ def _listing(archive: members.Members, options: DatasetOptions) -> Listing:
     if not files:
         raise CompressionError("invalid_dataset", "the archive holds no image")
     for name in archive.sizes:
-        if PurePosixPath(name).name in _LABEL_FILES:
+        if name.rpartition("/")[2] in _LABEL_FILES:
             return _from_file(name, archive, options)
     return _from_folders(files)
 
 
 def _from_folders(files: Sequence[str]) -> Listing:
     """train/cat/1.png, cat/1.png or 1.png, with or without one directory above all."""
-    parts = [PurePosixPath(name).parts[:-1] for name in files]
+    parts = [tuple(name.split("/")[:-1]) for name in files]
     tops = {part[:1] for part in parts}
     if len(tops) == 1 and all(len(part) > 1 for part in parts):
         parts = [part[1:] for part in parts]

@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from compression.dataset import Array
 from compression.errors import CompressionError
 from compression.inspection import Skipped, SkippedFile
+from compression.intake import png
 from compression.preprocessing import DatasetOptions, ImageOptions
 from compression.validation.limits import MAX_DATASET_BYTES, MAX_PIXELS
 
@@ -94,16 +95,22 @@ def _fitting(pixels: Array, shape: tuple[int, ...], name: str) -> Array:
 
 
 def _decode(data: bytes, name: str, options: ImageOptions) -> Array:
-    image = _opened(data, name).convert("L" if options.colour == "GRAY" else "RGB")
+    image = _opened(data, name)
+    mode = "L" if options.colour == "GRAY" else "RGB"
+    if image.mode != mode:
+        image = image.convert(mode)
     if options.resize:
         size = _size(image, options.resize)
         image = image.resize(size, Image.Resampling[options.resample.upper()])
     if options.crop:
         image = _cropped(image, options.crop, name)
-    return _numbers(np.asarray(image), options)
+    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, options.channels)
+    return _numbers(pixels, options)
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
+    if small := png.opened(data):
+        return small
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -136,7 +143,6 @@ def _cropped(image: Image.Image, size: tuple[int, int], name: str) -> Image.Imag
 
 
 def _numbers(pixels: Array, options: ImageOptions) -> Array:
-    pixels = pixels.reshape(*pixels.shape[:2], options.channels)
     if options.colour == "BGR":
         pixels = pixels[..., ::-1]
     if options.dtype == "float32":

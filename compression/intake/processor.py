@@ -1,6 +1,5 @@
 """preprocessor_config.json, as image processors of Hugging Face save it, -> what becomes of each image."""
 
-from pathlib import PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -102,7 +101,7 @@ def followed(archive: Members, options: DatasetOptions) -> tuple[DatasetOptions,
 
     Errors: CompressionError `invalid_dataset`.
     """
-    name = next((name for name in sorted(archive.sizes, key=len) if PurePosixPath(name).name == _NAME), None)
+    name = next((name for name in sorted(archive.sizes, key=len) if name.rpartition("/")[2] == _NAME), None)
     if name is None or options.image != ImageOptions():
         return options, ()
     if archive.sizes[name] > _BYTES:

@@ -74,11 +74,16 @@ def check_member(name: str) -> None:
     """Errors: CompressionError `path_refused`, `member_refused`."""
     if not paths.is_plain(name):
         raise CompressionError("path_refused", f"member name {name[:80]!r} is no plain relative path")
-    suffix = Path(name.lower()).suffix
-    if suffix in _PROGRAMS | _ARCHIVES:
+    if _suffix(name) in _PROGRAMS | _ARCHIVES:
         raise CompressionError(
             "member_refused", f"member {name[:80]!r} is a program or an archive, which is not opened"
         )
+
+
+def _suffix(name: str) -> str:
+    """As Path has it, but a tenth as dear: an archive may have 200,000 members."""
+    stem, dot, ending = name.rpartition("/")[2].lower().rpartition(".")
+    return dot + ending if stem else ""
 
 
 @contextmanager
