@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from compression import runtime
+from compression import bundle, runtime
 from compression.errors import CompressionError
 from compression.exports import EXPORTS, convert
 from compression.exports.targets import openvino_ir
@@ -87,3 +88,19 @@ def test_openvino_computes_int8_layers_in_int8(models: Models) -> None:
     layers = [op.get_rt_info() for op in compiled.get_ops() if op.get_rt_info()["layerType"] == "Convolution"]
     assert layers
     assert {info["runtimePrecision"] for info in layers} <= {"u8", "i8"}
+
+
+def test_run_py_of_litert_runs_with_the_bare_runtime(models: Models, tmp_path: Path) -> None:
+    export = EXPORTS["litert"]
+    convert("litert", models["int8"], tmp_path / export.filename, tmp_path)
+    card = {
+        "outputs": [{"name": "logits"}],
+        "inputs": [{"name": "image", "dtype": "float32", "shape": []}],
+        "labels": [],
+    }
+    (tmp_path / "pare.json").write_text(json.dumps(card))
+    (tmp_path / "run.py").write_text(bundle.program(export))
+    np.save(tmp_path / "input.npy", FEEDS["cnn"]["image"])
+    command = [sys.executable, "-I", "run.py", "input.npy"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "logits float32 (3, 10)" in done.stdout, done.stderr
