@@ -104,8 +104,8 @@ class Labels:
             self._add_names(cells.texts(values, self.column, first), first)
             return
         labels = cells.numbers(values, self.column, first)
-        if labels.dtype.kind in "iu":
-            self._check(labels.reshape(len(labels), -1), first)
+        if labels.dtype.kind in "iu" and labels.ndim == 1:
+            self._check(labels, first)
         append(self.into, labels, self.column, first)
 
     def _add_names(self, names: Sequence[str], first: int) -> None:
@@ -117,11 +117,10 @@ class Labels:
 
     def _check(self, labels: Array, first: int) -> None:
         if labels.min() < 0:
-            raise cells.at(first + int(np.argmin(labels.min(axis=1))), self.column, "the label is below 0")
+            raise cells.at(first + int(np.argmin(labels)), self.column, "the label is below 0")
         if self.classes and labels.max() >= len(self.classes):
-            row = int(np.argmax(labels.max(axis=1)))
             why = f"the label is {labels.max()}, but there are {len(self.classes)} class names"
-            raise cells.at(first + row, self.column, why)
+            raise cells.at(first + int(np.argmax(labels)), self.column, why)
 
     def filled(self) -> Filled:
         labels = self.into.whole()

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from compression.dataset import Array
 from compression.errors import CompressionError
 from compression.intake import finish, images, members, processor, splits
 from compression.preprocessing import DatasetOptions
@@ -23,6 +26,8 @@ class Listing(NamedTuple):
     files: list[str]
     labels: list[str]
     words: list[str]
+    column: str | None = None
+    """Of a file that holds the labels: there they may be numbers."""
 
 
 def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict[str, Any]:
@@ -32,7 +37,7 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
         listing = _listing(archive, options)
         files = listing.files
         decoded = images.decode_all(lambda row: archive.read(files[row]), files, options, scratch / "images")
-    labels, classes = finish.encode(listing.labels) if listing.labels else (None, ())
+    labels, classes = _numbered(listing)
     arrays = {next(iter(options.inputs), "image"): decoded.array}
     if labels is not None:
         arrays["label"] = labels
@@ -41,6 +46,22 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
     finish.write(arrays, into, options, owned, decoded.rows)
     told = finish.details(into, options, classes)
     return told | {"skipped": decoded.skipped, "findings": (*findings, *told["findings"])}
+
+
+def _numbered(listing: Listing) -> tuple[Array | None, tuple[str, ...]]:
+    """Labels and class names. Numbers in a file of labels are what they are: class numbers, or values."""
+    if not listing.labels:
+        return None, ()
+    if listing.column is not None:
+        for kind in (np.int64, np.float64):
+            try:
+                labels: Array = np.array(listing.labels, dtype=str).astype(kind)
+            except (ValueError, OverflowError):
+                continue
+            if kind is np.int64 and labels.min() < 0:
+                raise _at(int(np.argmin(labels)) + 1, listing.column, "the label is below 0")
+            return labels, ()
+    return finish.encode(listing.labels)
 
 
 def _listing(archive: members.Members, options: DatasetOptions) -> Listing:
@@ -72,7 +93,7 @@ def _from_folders(files: Sequence[str]) -> Listing:
 
 def _from_file(name: str, archive: members.Members, options: DatasetOptions) -> Listing:
     folder = PurePosixPath(name).parent
-    listing = Listing([], [], [])
+    listing = Listing([], [], [], options.labels or "label")
     label, split = options.labels or "label", options.splits if isinstance(options.splits, str) else None
     for row, record in enumerate(_records(name, archive.read(name)), 1):
         column = next((known for known in _FILE_COLUMNS if known in record), "file")
@@ -103,7 +124,7 @@ def _records(name: str, data: bytes) -> Iterator[dict[str, Any]]:
 
 def _cell(record: dict[str, Any], column: str, row: int) -> str:
     value = record.get(column) if isinstance(record, dict) else None
-    if not isinstance(value, str | int) or value == "":
+    if not isinstance(value, str | int | float) or value == "":
         raise _at(row, column, "the value is missing")
     return str(value)
 

@@ -12,6 +12,12 @@ from compression.validation.limits import MAX_DATASET_BYTES
 _CHUNK = 4 << 20
 
 
+def check_size(size: int) -> None:
+    """Errors: CompressionError `limit_decoded_bytes`."""
+    if size > MAX_DATASET_BYTES:
+        raise CompressionError("limit_decoded_bytes", f"decoded it takes more than {MAX_DATASET_BYTES} bytes")
+
+
 class Growing:
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -31,10 +37,7 @@ class Growing:
         """
         if not self.n:
             self.shape, self.dtype = rows.shape[1:], rows.dtype
-        if self.nbytes + rows.nbytes > MAX_DATASET_BYTES:
-            raise CompressionError(
-                "limit_decoded_bytes", f"decoded it takes more than {MAX_DATASET_BYTES} bytes"
-            )
+        check_size(self.nbytes + rows.nbytes)
         with self.path.open("ab") as file:
             file.write(np.ascontiguousarray(rows, self.dtype).data)
         self.n += len(rows)

@@ -11,6 +11,7 @@ import pyarrow as pa
 from compression.inspection import Finding
 from compression.intake import cells, text
 from compression.intake.columns import Images, Labels, Numbers, Row, Sink
+from compression.intake.sequences import Sequences, is_sequence
 from compression.preprocessing import DatasetOptions
 from compression.validation.limits import MAX_CLASSES
 
@@ -55,7 +56,7 @@ def make(piece: pa.RecordBatch, given: Given) -> Plan:
     plain = {name: column for name, column in inputs.items() if name not in texts}
     sinks = _plain(plain, piece, given)
     if labels is not None:
-        sinks.append(Labels(labels, given.scratch / "labels", class_names(piece.schema, labels)))
+        sinks.append(_labels(labels, piece, given.scratch))
     rows_each = 1
     if texts and given.tokens:
         options = text.chosen(piece, rest, given.options.text)
@@ -103,6 +104,12 @@ def _plain(inputs: Mapping[str, Columns], piece: pa.RecordBatch, given: Given) -
     if sum(isinstance(sink, Images) for sink in sinks) > 1:
         raise cells.invalid("more than one column holds images; name one in inputs")
     return sinks
+
+
+def _labels(column: str, piece: pa.RecordBatch, scratch: Path) -> Sink:
+    if is_sequence(cells.named(piece, column)):
+        return Sequences(column, scratch)
+    return Labels(column, scratch / "labels", class_names(piece.schema, column))
 
 
 def class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import struct
 import tarfile
 import zlib
@@ -91,10 +92,37 @@ def test_a_labels_file_names_rows_and_splits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "wanted", "classes"),
+    [
+        ([str(at) for at in range(12)], list(range(12)), ()),
+        ([at / 4 for at in range(12)], [at / 4 for at in range(12)], ()),
+        (["1", "a"] * 6, [0, 1] * 6, ("1", "a")),
+    ],
+)
+def test_numbers_in_a_labels_file_are_numbers(
+    labels: list[Any], wanted: list[float], classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Sorted as names, class 10 would come before class 2."""
+    rows = [json.dumps({"file": f"{at}.png", "label": label}) for at, label in enumerate(labels)]
+    images = {f"{at}.png": png(at) for at in range(12)}
+    data, inspection = load(
+        hostile.packed(images | {"labels.jsonl": "\n".join(rows).encode()}), tmp_path, **RAW
+    )
+    found = {
+        int(image[0, 0, 0]): label
+        for split in data.splits.values()
+        for image, label in zip(split.arrays["image"], split.labels, strict=True)
+    }
+    assert [found[at] for at in range(12)] == wanted
+    assert inspection.classes == classes
+
+
+@pytest.mark.parametrize(
     ("table", "why"),
     [
         (b"file,label\n0.png,\n", "row 1, column 'label'"),
         (b"file,label\n0.png,a\n9.png,b\n", "row 2, column 'file'"),
+        (b"file,label\n0.png,-1\n", "row 1, column 'label': the label is below 0"),
         (b"c," * 1_000_000 + b"label\n", "columns"),
     ],
 )
@@ -113,10 +141,22 @@ def claimed(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
 
 
+def large_jpeg() -> bytes:
+    """Says that it is 65,535 pixels high and wide."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = b"\xff" * 4
+    return bytes(data)
+
+
 FRAMES = [Image.new("RGB", (4, 4), (at, 0, 0)) for at in range(1, 4)]
 HOSTILE = {
     "169 Mpx": ("image_pixels", {"a/0.png": claimed(13_000, 13_000)}),
     "100 Mpx": ("image_pixels", {"a/0.png": claimed(10_000, 10_000)}),
+    "400 Mpx": ("image_pixels", {"a/0.png": claimed(20_000, 20_000)}),
+    "jpeg": ("image_pixels", {"a/0.jpg": large_jpeg()}),
     "65535": ("image_pixels", {"a/0.png": claimed(65_535, 65_535)}),
     "apng": ("image_pixels", {"a/0.png": png(0, save_all=True, append_images=FRAMES)}),
     "gif": ("image_pixels", {"a/0.gif": png(0, format="GIF", save_all=True, append_images=FRAMES)}),

@@ -1,6 +1,7 @@
 """Tables of each kind: the same arrays, and errors by row and column."""
 
 import io
+import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -147,7 +148,19 @@ def nested(depth: int) -> Any:
     return 1 if not depth else [nested(depth - 1)]
 
 
+def test_labels_of_many_lengths_are_filled_up(tmp_path: Path) -> None:
+    rows = [{"x": at, "label": list(range(at % 4))} for at in range(12)]
+    data, inspection = load("\n".join(map(json.dumps, rows)).encode(), tmp_path, "x.jsonl")
+    assert inspection.class_counts == {}
+    for split in data.splits.values():
+        assert split.labels is not None
+        for x, label in zip(split.arrays["x"][:, 0], split.labels, strict=True):
+            assert label.tolist() == [at if at < x % 4 else -1 for at in range(3)]
+
+
 BAD = {
+    "no sequence": ("x.jsonl", b'{"x": 1, "label": [1]}\n{"x": 2, "label": 1}\n', "row 2, column 'label'"),
+    "gap": ("x.jsonl", b'{"x": 1, "label": [1]}\n{"x": 2, "label": [2, null]}\n', "row 2, column 'label'"),
     "missing": ("x.csv", b"x,label\n1,a\n,b\n", "row 2, column 'x'"),
     "ragged": ("x.jsonl", b'{"x": [1, 2]}\n{"x": [1]}\n', "row 2, column 'x'"),
     "below": ("x.csv", b"x,label\n1,0\n2,-1\n", "row 2, column 'label'"),
