@@ -1,9 +1,10 @@
 """What labels ask of a model's outputs, found by looking at the first samples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnxruntime as ort
 
 from compression import runtime
 from compression.dataset import Array, Split
@@ -51,27 +52,29 @@ class Asked:
         return None if self.question is None else self.question.told.task
 
 
-def ask(model: Model, split: Split, wanted: WantedTask = "auto") -> Asked:
-    """The first output that the labels can be about.
+def ask(model: Model, session: ort.InferenceSession, split: Split, wanted: WantedTask = "auto") -> Asked:
+    """The first output that the labels can be about; `session` runs the model.
 
     Errors: CompressionError `dataset_misfit`, E_MODEL_RUN.
     """
     count = min(split.batch_size(model.inputs, _SAMPLES), split.n)
     some = Split({name: array[:count] for name, array in split.arrays.items()}, None)
-    outputs = next(runtime.run_split(runtime.session(model.proto), some, model.inputs, size=count))
+    outputs = next(runtime.run_split(session, some, model.inputs, size=count))
     numbers = sum(value.size for value in outputs.values()) // count
     batch = max(1, min(_MOST, _MOST_OUTPUTS // max(1, numbers)))
     inputs = split.feeds(model.inputs)
     labels = _labels(split, inputs, wanted)
     if labels is None:
         return Asked(None, batch, _nothing_to_score(wanted))
-    for name in _names(outputs, wanted):
-        seen = Seen(outputs[name], count, labels, inputs, last_operator(model.proto.graph, name))
+    names = _names(outputs, wanted)
+    looks = [
+        Seen(outputs[name], count, labels, inputs, last_operator(model.proto.graph, name)) for name in names
+    ]
+    for name, seen in zip(names, looks, strict=True):
         told = tell(seen, wanted)
         if told is not None:
             return Asked(Question(name, told, labels, inputs), batch, tuple(_beyond(seen, told)))
-    by = "" if wanted == "auto" else f" as those of task {wanted!r}"
-    return Asked(None, batch, (f"the labels fit no output{by}; no task metric was measured",))
+    return Asked(None, batch, tuple(_unfit(looks, wanted)))
 
 
 def _labels(split: Split, inputs: Mapping[str, Array], wanted: WantedTask) -> Array | None:
@@ -93,6 +96,13 @@ def _names(outputs: Mapping[str, Array], wanted: WantedTask) -> list[str]:
 def _nothing_to_score(wanted: WantedTask) -> tuple[str, ...]:
     missing = "" if wanted == "auto" else f" for task {wanted!r}"
     return (f"no labels{missing}: only fidelity was measured (agreement, KL divergence, SQNR)",)
+
+
+def _unfit(looks: Sequence[Seen], wanted: WantedTask) -> Iterator[str]:
+    by = "" if wanted == "auto" else f" as those of task {wanted!r}"
+    yield f"the labels fit no output{by}; no task metric was measured"
+    if any(tell(seen, "similarity") for seen in looks):
+        yield "if rows 2i and 2i + 1 are pairs with one label, ask for task 'similarity'"
 
 
 def _beyond(seen: Seen, told: Told) -> Iterator[str]:

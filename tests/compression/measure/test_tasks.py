@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from onnx import helper
 
+from compression import runtime
 from compression.dataset import Split
 from compression.measure import compare, latency, question
 from compression.measurement import Measurements, WantedTask
@@ -77,6 +78,10 @@ def test_embeddings_of_pairs(measured: Any) -> None:
     assert found.compressed.kl is None
     assert found.compressed.agreement is not None
     assert 0 < found.compressed.agreement < 1
+    assert measured(data).warnings == (
+        "the labels fit no output; no task metric was measured",
+        "if rows 2i and 2i + 1 are pairs with one label, ask for task 'similarity'",
+    )
 
 
 def test_without_labels_only_fidelity_is_measured_and_said_so(measured: Any) -> None:
@@ -146,11 +151,15 @@ def test_numbers_agree_where_they_are_near(normalise: Normalise, pack: Pack) -> 
 
 def test_outputs_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(question, "_MOST_OUTPUTS", 10 * 9 * 7)
-    split = Split({"tokens": TOKENS}, None)
-    assert question.ask(Model(network("transformer")), split).batch == 10
-    assert question.ask(Model(network("transformer")), Split({"tokens": TOKENS[:1]}, None)).batch == 10
+    model = Model(network("transformer"))
+
+    def batch(rows: int) -> int:
+        split = Split({"tokens": TOKENS[:rows]}, None)
+        return question.ask(model, runtime.session(model.proto), split).batch
+
+    assert batch(60) == batch(1) == 10
     monkeypatch.setattr(question, "_MOST_OUTPUTS", 1)
-    assert question.ask(Model(network("transformer")), split).batch == 1
+    assert batch(60) == 1
 
 
 def test_reports_of_before_are_still_read(measured: Any) -> None:
