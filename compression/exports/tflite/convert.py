@@ -3,7 +3,7 @@
 import onnx
 
 from compression.exports.export import unsupported
-from compression.exports.tflite import quantization
+from compression.exports.tflite import quantization, storage
 from compression.exports.tflite.operators.table import OPERATORS
 from compression.exports.tflite.program import Kind, Refused
 from compression.exports.tflite.source import Source
@@ -14,7 +14,11 @@ _GRIDS = {"QuantizeLinear", "DequantizeLinear"}
 
 
 def convert(model: onnx.ModelProto, title: str) -> bytes:
-    """Errors: CompressionError `format_unsupported` with the operator's name; `title` is the format's."""
+    """The model is edited. `title` is the format's.
+
+    Errors: CompressionError `format_unsupported` with the operator's name.
+    """
+    storage.restore(model.graph)
     source = Source(model)
     for node in source.live:
         if (node.op_type not in OPERATORS and node.op_type not in _GRIDS) or node.domain not in {

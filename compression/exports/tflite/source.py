@@ -10,13 +10,13 @@ from compression.dataset import Array
 from compression.exports.tflite import quantization, trial
 from compression.exports.tflite.program import Dims, Refused
 from compression.exports.tflite.quantization import Quantization
-from compression.graph import inspection, shapes
+from compression.graph import inspection, shapes, walk
 from compression.graph.index import Index
 
 
 class Source:
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.graph = model.graph
+        self._model, self.graph = model, model.graph
         self.opset = inspection.opset(model)
         self.index = Index(model.graph)
         inferred = shape_inference.infer_shapes(shapes.skeleton(model), data_prop=True).graph
@@ -43,10 +43,10 @@ class Source:
         return str(helper.tensor_dtype_to_np_dtype(kind))
 
     def constant(self, name: str) -> Array | None:
-        """Of an initializer, also behind a DequantizeLinear, and of what follows from fixed axes."""
+        """Of an initializer, one behind a DequantizeLinear, or what follows from constants or fixed axes."""
         array = self.index.constant(name)
-        if array is None and name in self._fixed:
-            return self._fixed[name]
+        if array is None and name in self._folded:
+            return self._folded[name]
         node = self._dequantize(name)
         return quantization.dequantized(node, self.index) if array is None and node is not None else array
 
@@ -73,16 +73,22 @@ class Source:
         return first if all(grid is not None and grid.same(first) for grid in grids) else None
 
     @cached_property
-    def _fixed(self) -> dict[str, Array]:
+    def _folded(self) -> dict[str, Array]:
         one, other = (tried.values for tried in self._trials)
-        return {name: array for name, array in one.items() if np.array_equal(array, other.get(name, np.nan))}
+        found = {name: array for name, array in one.items() if np.array_equal(array, other.get(name, np.nan))}
+        for node in self.graph.node:
+            if node.op_type in _FOLDED and node.output[0] not in found:
+                feeds = {name: found.get(name, self.index.constant(name)) for name in walk.reads(node)}
+                if all(array is not None for array in feeds.values()):
+                    found[node.output[0]] = trial.evaluate(self._model, node, feeds)
+        return found
 
     @cached_property
     def live(self) -> list[onnx.NodeProto]:
         """Nodes that outputs need: shapes that inference computed are not computed again."""
         needed, nodes = set(self.index.outputs), []
         for node in reversed(self.graph.node):
-            if needed.isdisjoint(node.output) or node.output[0] in self._fixed:
+            if needed.isdisjoint(node.output) or node.output[0] in self._folded:
                 continue
             nodes.append(node)
             needed.update(node.input[:1] if node.op_type in _SHAPED and self._sized(node) else node.input)
@@ -103,5 +109,19 @@ class Source:
         return node if node is not None and node.op_type == "DequantizeLinear" else None
 
 
+_FOLDED = {
+    "Add",
+    "Cast",
+    "Div",
+    "Identity",
+    "Mul",
+    "Neg",
+    "Reshape",
+    "Squeeze",
+    "Sub",
+    "Transpose",
+    "Unsqueeze",
+}
+"""Operators on weights that exporters leave to the runtime."""
 _SHAPED = {"Reshape"}
 """Their second input is a shape, which is known before where all but one axis of the output are."""

@@ -13,7 +13,7 @@ from compression.dataset import Array
 from compression.graph import shapes, tensors, walk
 from compression.graph.shapes import Shapes
 
-_OF_SHAPES = {
+OF_SHAPES = {
     *("Add", "Cast", "Concat", "Div", "Gather", "Identity", "Mul", "Slice", "Squeeze", "Sub", "Unsqueeze"),
 }
 """What exporters compute new shapes with."""
@@ -62,10 +62,10 @@ def _computed(model: onnx.ModelProto, known: Shapes, values: Mapping[str, Array]
         if node.op_type == "Shape" and node.input[0] in known:
             dims = known[node.input[0]].dims
             found[node.output[0]] = np.array(dims[_part(node)], np.int64)
-        elif node.op_type in _OF_SHAPES:
+        elif node.op_type in OF_SHAPES:
             feeds = {name: found.get(name, values.get(name)) for name in walk.reads(node)}
             if all(array is not None for array in feeds.values()):
-                found[node.output[0]] = _evaluate(model, node, feeds)
+                found[node.output[0]] = evaluate(model, node, feeds)
     return found
 
 
@@ -76,7 +76,7 @@ def _part(node: onnx.NodeProto) -> slice:
     return slice(start, end)
 
 
-def _evaluate(model: onnx.ModelProto, node: onnx.NodeProto, feeds: Mapping[str, Any]) -> Array:
+def evaluate(model: onnx.ModelProto, node: onnx.NodeProto, feeds: Mapping[str, Any]) -> Array:
     """By ONNX's own definition of the operator."""
     values = [onnx.ValueInfoProto(name=name) for name in (*feeds, node.output[0])]
     graph = onnx.GraphProto(name="one", node=[node], input=values[:-1], output=values[-1:])

@@ -8,9 +8,9 @@ from ai_edge_litert import schema_py_generated as schema
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from compression.errors import CompressionError
-from compression.exports.tflite.convert import convert
+from compression.graph import order, packing
 from tests.compression.exports.conftest import Models
-from tests.compression.exports.tflite.conftest import Array, Compare, Weights, graph
+from tests.compression.exports.tflite.conftest import Array, Compare, Weights, graph, written
 
 CONV = "c = Conv <pads = [1, 1, 1, 1]> (x, w, b)"
 K = {"w": (8, 6, 3, 3), "b": (8,)}
@@ -28,7 +28,7 @@ class Rows(CalibrationDataReader):  # type: ignore[misc]
 
 def kernels(model: onnx.ModelProto) -> dict[str, str]:
     """Of the file: what each reads first."""
-    file = schema.ModelT.InitFromPackedBuf(convert(model, "LiteRT"))
+    file = schema.ModelT.InitFromPackedBuf(written(model))
     types = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
     main = file.subgraphs[0]
     return {
@@ -124,7 +124,7 @@ def test_our_quantization_stays_in_int8_and_small(models: Models) -> None:
         "ADD": "INT8",
         "MEAN": "INT8",
     }
-    file = schema.ModelT.InitFromPackedBuf(convert(int8, "LiteRT"))
+    file = schema.ModelT.InitFromPackedBuf(written(int8))
     weights = [
         t for t in file.subgraphs[0].tensors if file.buffers[t.buffer].data is not None and len(t.shape) > 1
     ]
@@ -140,4 +140,34 @@ def test_sixteen_bits_are_refused(models: Models) -> None:
         if tensor.name == quantize.input[2]:
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.array(0, np.uint16), tensor.name))
     with pytest.raises(CompressionError, match="grid is not of 8 bits"):
-        convert(model, "LiteRT")
+        written(model)
+
+
+def test_weights_stored_for_floats_stay_in_int8(compare: Compare) -> None:
+    """As compression.graph.storage writes them."""
+    random = np.random.default_rng(2)
+    weights = {
+        "q": random.integers(-127, 128, (8, 6, 3, 3), np.int8),
+        "s": np.full((8, 1, 1, 1), 0.01, np.float32),
+    }
+    model = graph("k = Cast <to = 1> (q) w = Mul (k, s) y = Conv (x, w)", weights, "n, 6, 9, 9")
+    assert compare(model, random.standard_normal((2, 6, 9, 9), np.float32)) < 1e-5
+    assert kernels(model) == {"DEQUANTIZE": "INT8", "TRANSPOSE": "FLOAT32", "CONV_2D": "FLOAT32"}
+
+
+def test_packed_weights_are_unpacked(compare: Compare) -> None:
+    """As compression.graph.packing writes them."""
+    random = np.random.default_rng(2)
+    weights = {
+        "q": random.integers(-7, 8, (32, 6, 3, 3), np.int8),
+        "s": np.full(32, 0.01, np.float32),
+        "z": np.zeros(32, np.int8),
+    }
+    model = graph("w = DequantizeLinear <axis = 0> (q, s, z) y = Conv (x, w)", weights, "n, 6, 9, 9")
+    whole = len(written(model))
+    packing.pack(model.graph, 4)
+    assert [node.op_type for node in model.graph.node[2:]] == ["Cast", "Gather", "Reshape"]
+    x = random.standard_normal((2, 6, 9, 9), np.float32)
+    order.sort(model.graph)
+    assert compare(model, x) < 1e-5
+    assert len(written(model)) == whole

@@ -19,6 +19,7 @@ IMAGES: dict[str, tuple[str, Weights]] = {
     "conv_same": ("y = Conv <pads = [1, 1, 1, 1]> (x, w, b)", K),
     "conv_strided": ("y = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, w, b)", K),
     "conv_uneven": ("y = Conv <pads = [2, 0, 1, 1]> (x, w, b)", K),
+    "computed_from_constants": ("w = Neg (v) y = Conv (x, w)", {"v": K3}),
     "conv_dilated": ("y = Conv <pads = [2, 2, 2, 2], dilations = [2, 2]> (x, w)", {"w": K3}),
     "conv_rectangular": ("y = Conv <pads = [0, 2, 0, 2], strides = [1, 2]> (x, w)", {"w": (8, 6, 1, 5)}),
     "conv_same_upper": ('y = Conv <auto_pad = "SAME_UPPER", strides = [2, 2]> (x, w)', {"w": K3}),
@@ -172,7 +173,7 @@ def test_matrix_products(case: str, compare: Compare) -> None:
 REFUSED: dict[str, tuple[str, Weights, str]] = {
     "an_operator": ("y = LpNormalization (x)", {}, "LpNormalization ('node0')"),
     "one_axis": ("y = Conv (x, w)", {"w": (8, 6, 3)}, "Conv ('node0')"),
-    "a_computed_weight": ("w = Neg (v) y = Conv (x, w)", {"v": K3}, "Conv ('node1')"),
+    "a_computed_weight": ("y = Conv (x, x)", {}, "Conv ('node0')"),
     "rounding_up": (
         "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1> (x)",
         {},
