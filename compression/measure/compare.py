@@ -97,7 +97,7 @@ def compare_all(
     report(0.05, "timing")
     times = _timed(paths, split, inputs, seed)
     report(0.3, "evaluating")
-    asked = question.ask(models[0], runtime.session(original), split, task if data else "auto")
+    asked = question.ask(models[0], split, task if data else "auto", runtime.session(original))
     evaluations = _evaluate(paths, split, inputs, asked, lambda part: report(0.3 + 0.5 * part, "evaluating"))
     report(0.8, "comparing layers")
     errors = [

@@ -52,14 +52,19 @@ class Asked:
         return None if self.question is None else self.question.told.task
 
 
-def ask(model: Model, session: ort.InferenceSession, split: Split, wanted: WantedTask = "auto") -> Asked:
-    """The first output that the labels can be about; `session` runs the model.
+def ask(
+    model: Model,
+    split: Split,
+    wanted: WantedTask = "auto",
+    session: ort.InferenceSession | None = None,
+) -> Asked:
+    """The first output that the labels can be about. `session` runs the model; None: one is made from memory.
 
     Errors: CompressionError `dataset_misfit`, E_MODEL_RUN.
     """
     count = min(split.batch_size(model.inputs, _SAMPLES), split.n)
     some = Split({name: array[:count] for name, array in split.arrays.items()}, None)
-    outputs = next(runtime.run_split(session, some, model.inputs, size=count))
+    outputs = next(runtime.run_split(session or runtime.session(model.proto), some, model.inputs, size=count))
     numbers = sum(value.size for value in outputs.values()) // count
     batch = max(1, min(_MOST, _MOST_OUTPUTS // max(1, numbers)))
     inputs = split.feeds(model.inputs)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from onnx import helper
 
-from compression import runtime
 from compression.dataset import Split
 from compression.measure import compare, latency, question
 from compression.measurement import Measurements, WantedTask
@@ -155,7 +154,7 @@ def test_outputs_of_a_batch_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
 
     def batch(rows: int) -> int:
         split = Split({"tokens": TOKENS[:rows]}, None)
-        return question.ask(model, runtime.session(model.proto), split).batch
+        return question.ask(model, split).batch
 
     assert batch(60) == batch(1) == 10
     monkeypatch.setattr(question, "_MOST_OUTPUTS", 1)
