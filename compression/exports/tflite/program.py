@@ -28,6 +28,7 @@ _INT8_VERSIONS = {
     "CONV_2D": 3,
     "DEPTHWISE_CONV_2D": 3,
     "FULLY_CONNECTED": 4,
+    "EXPAND_DIMS": 1,
     "HARD_SWISH": 1,
     "QUANTIZE": 1,
     "RESHAPE": 1,

@@ -54,7 +54,9 @@ class Source:
         """int8 behind the DequantizeLinear that gives the tensor."""
         node, grid = self._dequantize(name), self.grid_before(name)
         stored = self.index.constant(node.input[0]) if node is not None else None
-        return None if stored is None or grid is None else (quantization.codes(stored), grid)
+        if stored is None or grid is None:
+            return None
+        return quantization.codes(stored), grid.along(grid.axis % max(stored.ndim, 1))
 
     def grid_before(self, name: str) -> Quantization | None:
         """Of the DequantizeLinear that gives the tensor."""

@@ -12,9 +12,20 @@ from compression.exports.tflite.step import Step
 Layout = Callable[[Array], Array]
 
 
-def takes_codes(step: Step) -> bool:
-    """Kernels take weights of int8 around zero, with a scale for all or for each output."""
+def codes(step: Step) -> tuple[Array, Quantization] | None:
+    """Of input 1, where it lies in int8 with a scale for all or for each output."""
     found = step.source.codes(step.node.input[1])
+    return found if found and (found[1].scales.size == 1 or found[1].axis == _outputs(step)) else None
+
+
+def _outputs(step: Step) -> int:
+    """The axis of outputs in the weight of the graph."""
+    return 0 if step.node.op_type == "Conv" or step.attribute("transB", 0) else 1
+
+
+def takes_codes(step: Step) -> bool:
+    """Kernels take weights of int8 around zero."""
+    found = codes(step)
     bias_known = not step.has(2) or step.source.constant(step.node.input[2]) is not None
     plain = step.attribute("alpha", 1.0) == step.attribute("beta", 1.0) == 1.0
     return found is not None and found[1].zero_point == 0 and bias_known and plain
@@ -24,12 +35,12 @@ def weight(step: Step, layout: Layout, axis: int) -> int:
     """Input 1 after `layout`, its outputs then along `axis`. What lies in int8 stays so in the file: a layer
     in floats dequantizes it when the model is loaded. Errors: Refused.
     """
-    found = step.source.codes(step.node.input[1])
+    found = codes(step)
     if found is None:
         return step.program.constant(_contiguous(layout(step.constant(1))))
-    codes, grid = found
+    numbers, grid = found
     stored = step.program.constant(
-        _contiguous(layout(codes)), grid.along(axis if grid.scales.size > 1 else 0)
+        _contiguous(layout(numbers)), grid.along(axis if grid.scales.size > 1 else 0)
     )
     if step.int8:
         return stored
@@ -49,7 +60,7 @@ def bias(step: Step, outputs: int, factor: float = 1.0) -> int:
 
 def _coded_bias(step: Step, values: Array) -> int:
     """int32 in units of a product of a code of the input and one of the weight."""
-    source, found = step.grid(0), step.source.codes(step.node.input[1])
+    source, found = step.grid(0), codes(step)
     if source is None or found is None:  # the table asked `takes_codes`
         raise Refused("its weight is no int8")
     scales = (source.scales * found[1].scales).astype(np.float32)

@@ -1,5 +1,6 @@
 """Where a window over an image begins and ends: ONNX names each border, TFLite two policies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from compression.exports.tflite.program import Dims, Refused
+from compression.exports.tflite.quantization import Quantization
 from compression.exports.tflite.step import Step
+from compression.exports.tflite.writer import channels_last
 
 
 @dataclass(frozen=True)
@@ -27,28 +30,53 @@ class Window:
         return not any((*self.before, *self.after))
 
 
-def of(step: Step, kernel: tuple[int, ...]) -> Window:
-    """Errors: Refused of windows over other than two axes, and of borders that depend on an open axis."""
-    if len(kernel) != 2:
-        raise Refused(f"its window has {len(kernel)} axes, not 2")
-    strides, dilations = (tuple(step.attribute(name, (1, 1))) for name in ("strides", "dilations"))
-    reach = tuple((size - 1) * apart + 1 for size, apart in zip(kernel, dilations, strict=True))
-    borders = _borders(step, reach, strides)
-    return Window((kernel[0], kernel[1]), strides, dilations, borders[0], borders[1])
+def of(step: Step, kernel: Sequence[int]) -> Window:
+    """Over one axis it is a window over an image of height 1.
+
+    Errors: Refused of windows over more axes, and of borders that depend on an open axis.
+    """
+    lift = 2 - len(kernel)
+    if lift not in (0, 1):
+        raise Refused(f"its window has {len(kernel)} axes")
+    strides, dilations = (
+        _pair(step.attribute(name) or [1] * len(kernel), 1) for name in ("strides", "dilations")
+    )
+    size = _pair(kernel, 1)
+    reach = [(one - 1) * apart + 1 for one, apart in zip(size, dilations, strict=True)]
+    before, after = _borders(step, reach, strides)
+    return Window(size, strides, dilations, before, after)
 
 
-def _borders(step: Step, reach: Any, strides: Any) -> tuple[Any, Any]:
+def _pair(values: Sequence[Any], first: Any) -> tuple[Any, Any]:
+    """For height and width."""
+    return (first, values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _borders(step: Step, reach: Sequence[int], strides: Sequence[int]) -> tuple[Any, Any]:
     policy = bytes(step.attribute("auto_pad", b"NOTSET"))
     if policy == b"VALID":
         return (0, 0), (0, 0)
+    image = _pair(step.dims()[2:], 1)
     if policy == b"NOTSET":
-        pads = tuple(step.attribute("pads", (0,) * 4))
-        return pads[:2], pads[2:]
-    totals = [_total(*sizes) for sizes in zip(step.dims()[2:], reach, strides, strict=True)]
+        axes = step.rank - 2
+        pads = step.attribute("pads") or [0] * 2 * axes
+        before, after = _pair(pads[:axes], 0), _pair(pads[axes:], 0)
+        if step.attribute("ceil_mode", 0):
+            needed = zip(_pair(step.target[2:], 1), image, before, reach, strides, strict=True)
+            after = tuple(max(end, _last(*sizes)) for end, sizes in zip(after, needed, strict=True))
+        return before, after
+    totals = [_total(*sizes) for sizes in zip(image, reach, strides, strict=True)]
     if None in totals:
         raise Refused(f"{policy.decode()} depends on an open axis")
     less, more = tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
     return (less, more) if policy == b"SAME_UPPER" else (more, less)
+
+
+def _last(count: int | None, size: int | None, before: int, reach: int, stride: int) -> int:
+    """The border that so many windows need at the end, where their number is rounded up."""
+    if count is None or size is None:
+        raise Refused("it rounds up the size of an open axis")
+    return (count - 1) * stride + reach - size - before
 
 
 def _total(size: int | None, reach: int, stride: int) -> Any:
@@ -66,6 +94,31 @@ def fits_same(window: Window, image: Dims) -> bool:
         if total is None or (window.before[at], window.after[at]) != (total // 2, total - total // 2):
             return False
     return True
+
+
+def read(step: Step) -> int:
+    """The first input as [batch, height, width, channels]."""
+    source = step.read(0, channels_last(step.rank))
+    if step.rank == 4:
+        return source
+    batch, width, channels = step.program.kind(source).dims
+    image = step.between((batch, 1, width, channels), source)
+    step.run("EXPAND_DIMS", [source, step.integer_constant([1])], image, schema.ExpandDimsOptionsT())
+    return image
+
+
+def write(
+    step: Step, kind: str, inputs: Sequence[int], options: object, grid: Quantization | None = None
+) -> None:
+    """The kernel, and what takes the height away again that `read` put in."""
+    output = step.write(channels_last(step.rank), grid=grid)
+    if step.rank == 4:
+        step.run(kind, inputs, output, options)
+        return
+    batch, width, channels = step.program.kind(output).dims
+    image = step.between((batch, 1, width, channels), output)
+    step.run(kind, inputs, image, options)
+    step.run("SQUEEZE", [image], output, schema.SqueezeOptionsT(squeezeDims=[1]))
 
 
 def bordered(step: Step, source: int, window: Window, fill: float = 0.0) -> tuple[int, int]:

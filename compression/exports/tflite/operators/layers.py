@@ -8,8 +8,8 @@ from compression.exports.tflite import windows
 from compression.exports.tflite.operators.table import operator
 from compression.exports.tflite.program import Refused
 from compression.exports.tflite.step import Step
-from compression.exports.tflite.weights import bias, takes_codes, weight
-from compression.exports.tflite.writer import channels_last, natural
+from compression.exports.tflite.weights import bias, codes, takes_codes, weight
+from compression.exports.tflite.writer import natural
 
 
 @operator("Conv", int8=takes_codes, data=1, fuses=True)
@@ -17,9 +17,8 @@ def conv(step: Step) -> None:
     outputs, inputs, *kernel = step.dims(1)
     if outputs is None or inputs is None or None in kernel:
         raise Refused("its weight is no constant")
-    window = windows.of(step, tuple(size for size in kernel if size is not None))
-    order = channels_last(4)
-    image, policy = windows.bordered(step, step.read(0, order), window)
+    window = windows.of(step, [size for size in kernel if size is not None])
+    image, policy = windows.bordered(step, windows.read(step), window)
     groups = step.attribute("group", 1)
     if depthwise := groups > 1 and inputs == 1:
         numbers = [weight(step, _depthwise, 3), bias(step, outputs)]
@@ -30,17 +29,21 @@ def conv(step: Step) -> None:
     options.strideH, options.strideW = window.strides
     options.dilationHFactor, options.dilationWFactor = window.dilations
     kind = "DEPTHWISE_CONV_2D" if depthwise else "CONV_2D"
-    step.run(kind, [image, *numbers], step.write(order), options)
+    windows.write(step, kind, [image, *numbers], options)
 
 
 def _convolution(array: Array) -> Array:
     """[output, input, height, width] to [output, height, width, input]."""
-    return array.transpose(0, 2, 3, 1)
+    return _with_height(array).transpose(0, 2, 3, 1)
 
 
 def _depthwise(array: Array) -> Array:
     """[output, 1, height, width] to [1, height, width, output]."""
-    return array.transpose(1, 2, 3, 0)
+    return _with_height(array).transpose(1, 2, 3, 0)
+
+
+def _with_height(array: Array) -> Array:
+    return array if array.ndim == 4 else array[:, :, None]
 
 
 def _depthwise_options(multiplier: int) -> schema.DepthwiseConv2DOptionsT:
@@ -57,7 +60,7 @@ def gemm(step: Step) -> None:
         scaled = array if factor == 1.0 else array * np.float32(factor)
         return scaled if transposed else scaled.T
 
-    if factor != 1.0 and step.source.codes(step.node.input[1]) is not None:
+    if factor != 1.0 and codes(step) is not None:
         raise Refused("its int8 weight is scaled by alpha")
     _fully_connected(step, weight(step, layout, 0), step.attribute("beta", 1.0))
 

@@ -22,13 +22,12 @@ def average_pool(step: Step) -> None:
 
 def _pool(step: Step, kind: str, fill: float) -> None:
     """Its kernels write on the grid they read from."""
-    if len(step.node.output) > 1 or step.attribute("ceil_mode", 0):
-        raise Refused("it rounds its size up, or tells where the largest were")
-    window = windows.of(step, tuple(step.attribute("kernel_shape")))
+    if len(step.node.output) > 1:
+        raise Refused("it tells where the largest were")
+    window = windows.of(step, step.attribute("kernel_shape"))
     if window.dilations != (1, 1):
         raise Refused("its window is dilated")
-    order = channels_last(4)
-    source = step.read(0, order)
+    source = windows.read(step)
     if kind == "AVERAGE_POOL_2D":
         image, policy = _averaged(step, source, window)
     else:
@@ -36,7 +35,7 @@ def _pool(step: Step, kind: str, fill: float) -> None:
     options = schema.Pool2DOptionsT(padding=policy)
     options.strideH, options.strideW = window.strides
     options.filterHeight, options.filterWidth = window.kernel
-    step.run(kind, [image], step.write(order, grid=step.grid()), options)
+    windows.write(step, kind, [image], options, step.grid())
 
 
 def _averaged(step: Step, source: int, window: Window) -> tuple[int, int]:
@@ -44,6 +43,8 @@ def _averaged(step: Step, source: int, window: Window) -> tuple[int, int]:
     if window.bare:
         return source, schema.Padding.VALID
     if step.attribute("count_include_pad", 0):
+        if step.attribute("ceil_mode", 0):
+            raise Refused("it counts borders but not what rounding its size up adds to them")
         borders = [(0, 0), *zip(window.before, window.after, strict=True), (0, 0)]
         return windows.pad(step, source, borders, 0.0), schema.Padding.VALID
     if windows.fits_same(window, step.program.kind(source).dims[1:3]):

@@ -101,6 +101,22 @@ def test_kernels_read_codes(case: str, compare: Compare, tmp_path: Path) -> None
     assert compare(model, x) < 0.02
 
 
+def test_series_read_codes(compare: Compare, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 6, 20), np.float32)
+    body = "c = Conv <pads = [1, 1]> (x, w, b) y = MaxPool <kernel_shape = [2], strides = [2]> (c)"
+    model = quantized(graph(body, {"w": (8, 6, 3), "b": (8,)}, "n, 6, 20"), x, tmp_path)
+    assert kernels(model) | {"CONV_2D": "INT8", "MAX_POOL_2D": "INT8", "SQUEEZE": "INT8"} == kernels(model)
+    assert compare(model, x) < 0.02
+
+
+def test_scales_of_inputs_compute_in_floats(compare: Compare) -> None:
+    random = np.random.default_rng(2)
+    scales = np.linspace(0.01, 0.02, 6, dtype=np.float32)
+    weights = {"q": random.integers(-127, 128, (8, 6, 3, 3), np.int8), "s": scales, "z": np.zeros(6, np.int8)}
+    model = graph("w = DequantizeLinear <axis = 1> (q, s, z) y = Conv (x, w)", weights, "n, 6, 9, 9")
+    assert compare(model, random.standard_normal((2, 6, 9, 9), np.float32)) < 1e-5
+
+
 def test_an_activation_that_stays_reads_codes(compare: Compare, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((4, 6, 9, 9), np.float32)
     options = {"ActivationSymmetric": True, "QDQKeepRemovableActivations": True}

@@ -38,7 +38,12 @@ IMAGES: dict[str, tuple[str, Weights]] = {
         "y = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (x)",
         {},
     ),
+    "max_pool_rounded_up": ("y = MaxPool <kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1> (x)", {}),
     "average_pool": ("y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (x)", {}),
+    "average_pool_rounded_up": (
+        "y = AveragePool <kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1> (x)",
+        {},
+    ),
     "average_pool_with_borders": (
         "y = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1> (x)",
         {},
@@ -157,6 +162,22 @@ def test_height_and_width_may_be_open(case: str, compare: Compare) -> None:
     assert compare(graph(*IMAGES[case], "n, 6, h, w"), x) < 1e-5
 
 
+SERIES: dict[str, tuple[str, Weights]] = {
+    "conv": ("y = Conv <pads = [1, 1], strides = [2]> (x, w, b)", {"w": (8, 6, 3), "b": (8,)}),
+    "depthwise": ("y = Conv <group = 6, pads = [2, 2], dilations = [2]> (x, w)", {"w": (6, 1, 3)}),
+    "max_pool": ("y = MaxPool <kernel_shape = [3], strides = [2], pads = [1, 1]> (x)", {}),
+    "average_pool": ("y = AveragePool <kernel_shape = [2], strides = [2]> (x)", {}),
+    "global_average_pool": ("c = Conv (x, w) r = Relu (c) y = GlobalAveragePool (r)", {"w": (8, 6, 3)}),
+}
+
+
+@pytest.mark.parametrize("case", SERIES)
+@pytest.mark.parametrize("shape", ["n, 6, 20", "n, 6, t"])
+def test_series(case: str, shape: str, compare: Compare) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 6, 20), np.float32)
+    assert compare(graph(*SERIES[case], shape), x) < 1e-5
+
+
 GEMMS: dict[str, tuple[str, Weights]] = {
     "scaled": ("y = Gemm <alpha = 0.5, beta = 2.0> (x, w, b)", {"w": (9, 5), "b": (5,)}),
     "transposed": ("y = Gemm <transB = 1> (x, w, b)", {"w": (5, 9), "b": (1, 5)}),
@@ -172,12 +193,17 @@ def test_matrix_products(case: str, compare: Compare) -> None:
 
 REFUSED: dict[str, tuple[str, Weights, str]] = {
     "an_operator": ("y = LpNormalization (x)", {}, "LpNormalization ('node0')"),
-    "one_axis": ("y = Conv (x, w)", {"w": (8, 6, 3)}, "Conv ('node0')"),
+    "three_axes": (
+        "u = Unsqueeze (x, a) y = Conv (u, w)",
+        {"a": ints(2), "w": (8, 6, 1, 3, 3)},
+        "Conv ('node1')",
+    ),
     "a_computed_weight": ("y = Conv (x, x)", {}, "Conv ('node0')"),
     "rounding_up": (
-        "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1> (x)",
+        ("y = AveragePool <kernel_shape = [2, 2], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1,"
+        " count_include_pad = 1> (x)"),
         {},
-        "MaxPool",
+        "AveragePool ('node0')",
     ),
     "borders": (
         "y = AveragePool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 0, 0]> (x)",
@@ -198,9 +224,8 @@ REFUSED: dict[str, tuple[str, Weights, str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_it_cannot_take_is_named(case: str) -> None:
     body, weights, sentence = REFUSED[case]
-    shape = "n, 6, 9" if case == "one_axis" else "n, 6, 9, 9"
     with pytest.raises(CompressionError) as caught:
-        convert(graph(body, weights, shape), "LiteRT")
+        convert(graph(body, weights, "n, 6, 9, 9"), "LiteRT")
     assert caught.value.code == "format_unsupported"
     assert sentence in caught.value.detail
 
@@ -208,6 +233,14 @@ def test_what_it_cannot_take_is_named(case: str) -> None:
 def test_two_open_axes_of_a_reshape_are_refused() -> None:
     model = graph("y = Reshape (x, s)", {"s": ints(0, 0, 81)}, "n, c, 9, 9")
     with pytest.raises(CompressionError, match="two axes of its output are open"):
+        convert(model, "LiteRT")
+
+
+def test_a_size_rounded_up_must_be_known() -> None:
+    model = graph(
+        "y = MaxPool <kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1> (x)", {}, "n, 6, h, w"
+    )
+    with pytest.raises(CompressionError, match="rounds up the size of an open axis"):
         convert(model, "LiteRT")
 
 
