@@ -8,14 +8,13 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 import torch
 import transformers
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from compression.conversion import huggingface_config
+from compression.conversion import huggingface_attention, huggingface_config
 from compression.conversion.convert import convert
 from compression.conversion.failures import converting
 from compression.conversion.huggingface_archive import Directory
@@ -110,13 +109,14 @@ def _load(
     cls = getattr(transformers, architecture.name)
     with converting("building it in transformers"), quiet():
         _check_size(cls, config, architecture, stored)
+    transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     with converting("reading it in transformers"), quiet(), _opened(files) as weights:
         model, report = cls.from_pretrained(
             None,
             config=config,
             state_dict=weights,
             dtype=torch.float32,
-            attn_implementation="eager",
+            attn_implementation=huggingface_attention.NAME,
             local_files_only=True,
             ignore_mismatched_sizes=True,
             output_loading_info=True,

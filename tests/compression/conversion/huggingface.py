@@ -21,7 +21,6 @@ _LLAMA = _BERT | {"num_key_value_heads": 2, "tie_word_embeddings": False}
 _IMAGE = {"image_size": 16, "patch_size": 8}
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    "BertModel": _BERT,
     "BertForSequenceClassification": _BERT | {"id2label": {0: "bad", 1: "fair", 2: "good"}},
     "RobertaModel": _BERT,
     "XLMRobertaForMaskedLM": _BERT,

@@ -33,11 +33,11 @@ def _feeds(inputs: list[str], batch: int, length: int) -> dict[str, np.ndarray]:
     return {name: drawn[name] for name in inputs}
 
 
-@pytest.mark.parametrize("name", huggingface.NETWORKS)
+@pytest.mark.parametrize("name", sorted(set(huggingface.NETWORKS) - {"Qwen2ForCausalLM"}))  # see shards
 def test_a_network_computes_the_same(name: str, tmp_path: Path) -> None:
     folder = huggingface.save(name, tmp_path / "saved")
     found = _load(huggingface.pack(folder, tmp_path / "upload.zip"), tmp_path)
-    assert found.format == "huggingface"
+    assert found.format == "huggingface_zip"
     assert found.opset == 20
     assert found.conversion.framework == "transformers"
     assert found.conversion.difference < 1e-5
@@ -48,7 +48,7 @@ def test_a_network_computes_the_same(name: str, tmp_path: Path) -> None:
     ]
     assert all(spec.shape[0] == "batch" for spec in found.inputs)
     if prefix not in ("ViT", "ConvNext"):
-        _check_lengths(name, tmp_path / "model.onnx", INPUTS.get(prefix, TEXT))
+        _check_lengths(huggingface.build(name), tmp_path / "model.onnx", INPUTS.get(prefix, TEXT))
 
 
 def test_shards_of_halves_in_a_tar_become_one_file(tmp_path: Path) -> None:
@@ -64,6 +64,7 @@ def test_shards_of_halves_in_a_tar_become_one_file(tmp_path: Path) -> None:
     assert {spec.dtype for spec in found.outputs} == {"float32"}
     stored = sum(weight.numel() for weight in network.parameters())
     assert 0.99 * stored < found.params < 1.01 * stored  # the embedding is the head: stored once
+    _check_lengths(network.float(), tmp_path / "model.onnx", TEXT)
 
 
 def test_an_onnx_file_in_a_tar_is_still_one(tmp_path: Path) -> None:
@@ -78,10 +79,11 @@ def test_an_onnx_file_in_a_tar_is_still_one(tmp_path: Path) -> None:
     assert load_model(tmp_path / "upload.tar", "upload.tar", into, tmp_path).format == "onnx_tar"
 
 
-def _check_lengths(name: str, converted: Path, inputs: list[str]) -> None:
-    """With padding, at a length and a batch size that the export never saw."""
+def _check_lengths(original: Any, converted: Path, inputs: list[str]) -> None:
+    """With padding, at lengths and batch sizes that the export never saw, in the attention that transformers
+    takes itself.
+    """
     session = runtime.session(converted)
-    original = huggingface.build(name)
     for batch, length in ((1, 1), (1, 30), (4, 17)):
         feeds = _feeds(inputs, batch, length)
         have = next(iter(runtime.run(session, feeds).values()))
