@@ -33,6 +33,19 @@ IMAGES: dict[str, tuple[str, Weights]] = {
         {**K, "low": np.float32(0), "high": np.float32(6)},
     ),
     "relu_of_two_readers": ("c = Conv (x, w, b) r = Relu (c) y = Add (c, r)", K),
+    "conv_transpose": (
+        "y = ConvTranspose <strides = [2, 2]> (x, v, c)",
+        {"v": (6, 4, 2, 2), "c": (4,)},
+    ),
+    "conv_transpose_overlapping": (
+        "y = ConvTranspose <strides = [2, 2], pads = [1, 1, 1, 1], output_padding = [1, 1]> (x, v)",
+        {"v": (6, 4, 3, 3)},
+    ),
+    "conv_transpose_uneven": (
+        "y = ConvTranspose <strides = [3, 3], pads = [0, 2, 1, 0]> (x, v)",
+        {"v": (6, 4, 4, 5)},
+    ),
+    "conv_transpose_of_stride_one": ("y = ConvTranspose (x, v)", {"v": (6, 4, 3, 3)}),
     "max_pool": ("y = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (x)", {}),
     "max_pool_bordered": (
         "y = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (x)",
@@ -153,6 +166,7 @@ OPEN_IMAGES = [
     "average_pool",
     "gate",
     "global_max_pool",
+    "conv_transpose_uneven",
 ]
 
 
@@ -200,8 +214,10 @@ REFUSED: dict[str, tuple[str, Weights, str]] = {
     ),
     "a_computed_weight": ("y = Conv (x, x)", {}, "Conv ('node0')"),
     "rounding_up": (
-        ("y = AveragePool <kernel_shape = [2, 2], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1,"
-        " count_include_pad = 1> (x)"),
+        (
+            "y = AveragePool <kernel_shape = [2, 2], strides = [2, 2], pads = [1, 1, 1, 1], ceil_mode = 1,"
+            " count_include_pad = 1> (x)"
+        ),
         {},
         "AveragePool ('node0')",
     ),
@@ -210,6 +226,7 @@ REFUSED: dict[str, tuple[str, Weights, str]] = {
         {},
         "AveragePool",
     ),
+    "groups": ("y = ConvTranspose <group = 2> (x, v)", {"v": (6, 4, 3, 3)}, "ConvTranspose ('node0')"),
     "cubic": ('y = Resize <mode = "cubic"> (x, none, scales)', UP, "Resize"),
     "reflection": ('y = Pad <mode = "reflect"> (x, p)', {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)}, "Pad"),
     "backwards": (
