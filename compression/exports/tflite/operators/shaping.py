@@ -5,7 +5,7 @@ from ai_edge_litert import schema_py_generated as schema
 
 from compression.exports.tflite import windows
 from compression.exports.tflite.operators.table import always, operator
-from compression.exports.tflite.program import Dims, Refused
+from compression.exports.tflite.program import Refused
 from compression.exports.tflite.step import Step
 from compression.exports.tflite.writer import channels_last, natural
 
@@ -53,51 +53,6 @@ def pad(step: Step) -> None:
     order = step.order()
     borders = [(pads[axis], pads[axis + step.rank]) for axis in order]
     step.assign(windows.pad(step, step.read(0, order), borders, fill), order)
-
-
-@operator("Resize", "Upsample", int8=always, data=1)
-def resize(step: Step) -> None:
-    target, order = step.target, channels_last(4)
-    if step.rank != 4 or target[:2] != step.dims()[:2] or None in target[2:]:
-        raise Refused("it resizes other than height and width, or to a size that depends on the input")
-    kind, options = _sampling(step, target)
-    inputs = [step.read(0, order), step.integer_constant(target[2:])]
-    step.run(kind, inputs, step.write(order, grid=step.grid()), options)
-
-
-def _sampling(step: Step, target: Dims) -> tuple[str, object]:
-    """Errors: Refused of ways to choose source pixels that TFLite has not."""
-    mode = bytes(step.attribute("mode", b"nearest")).decode()
-    older = step.node.op_type == "Upsample" or step.source.opset < 11
-    way = (
-        "asymmetric"
-        if older
-        else bytes(step.attribute("coordinate_transformation_mode", b"half_pixel")).decode()
-    )
-    if mode == "linear" and not step.attribute("antialias", 0) and way in _LINEAR:
-        align, half = _LINEAR[way]
-        return "RESIZE_BILINEAR", schema.ResizeBilinearOptionsT(alignCorners=align, halfPixelCenters=half)
-    rounding = "floor" if older else bytes(step.attribute("nearest_mode", b"round_prefer_floor")).decode()
-    if mode == "nearest" and _is_floor(step.dims(), target, way, rounding):
-        return "RESIZE_NEAREST_NEIGHBOR", schema.ResizeNearestNeighborOptionsT()
-    raise Refused(f"mode {mode}, {way}, {rounding}")
-
-
-_LINEAR = {
-    "half_pixel": (False, True),
-    "pytorch_half_pixel": (False, True),
-    "align_corners": (True, False),
-    "asymmetric": (False, False),
-}
-
-
-def _is_floor(source: Dims, target: Dims, way: str, rounding: str) -> bool:
-    """Whether pixel i comes from floor(i * source / target); so it does too where pixels are repeated."""
-    if way == "asymmetric" and rounding == "floor":
-        return True
-    sizes = zip(source[2:], target[2:], strict=True)
-    repeated = all(one is not None and other is not None and other % one == 0 for one, other in sizes)
-    return repeated and way in {"half_pixel", "pytorch_half_pixel"} and rounding.startswith("round")
 
 
 @operator("DepthToSpace", int8=always)

@@ -167,6 +167,8 @@ OPEN_IMAGES = [
     "gate",
     "global_max_pool",
     "conv_transpose_uneven",
+    "nearest",
+    "nearest_asymmetric",
 ]
 
 
@@ -251,6 +253,11 @@ def test_two_open_axes_of_a_reshape_are_refused() -> None:
     model = graph("y = Reshape (x, s)", {"s": ints(0, 0, 81)}, "n, c, 9, 9")
     with pytest.raises(CompressionError, match="two axes of its output are open"):
         convert(model, "LiteRT")
+
+
+def test_an_open_image_is_not_interpolated() -> None:
+    with pytest.raises(CompressionError, match="by other than repeating pixels"):
+        convert(graph(*IMAGES["bilinear"], "n, 6, h, w"), "LiteRT")
 
 
 def test_a_size_rounded_up_must_be_known() -> None:
