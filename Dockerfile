@@ -11,7 +11,7 @@ COPY workers workers
 RUN python -m venv /opt/pare && /opt/pare/bin/pip install --no-cache-dir .
 
 FROM build AS build-worker
-RUN /opt/pare/bin/pip install --no-cache-dir '.[worker,keras,images,tables]'
+RUN /opt/pare/bin/pip install --no-cache-dir '.[worker,formats]'
 
 FROM python:3.11-slim-bookworm AS runtime
 # hadolint ignore=DL3008

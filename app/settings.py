@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     sandbox_floor: Literal["S0", "S1", "S2"] = Field(
         default="S1", description="a worker refuses to start where its self-test finds less isolation"
     )
+    allow_pt2: bool = Field(
+        default=False,
+        description="whether PyTorch's exported programs are read: their reader is trusted less than others, "
+        "so only where the sandbox holds at level S2",
+    )
     lease_seconds: int = 60
     max_attempts: int = Field(
         default=3, description="attempts at one step before a job or inspection is given up"

@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from compression import packages
 from compression.export_check import ExportCheck
 from compression.exports import EXPORTS, Export, packing
-from compression.exports.export import version
 from compression.inspection import TensorSpec
 from compression.measurement import Measurements, Metric, Ratio
 from compression.preprocessing import DatasetOptions
@@ -95,7 +95,7 @@ def program(export: Export) -> str:
 
 
 def _runtime(export: Export) -> Mapping[str, str | None]:
-    made_with = version(export.package)
+    made_with = packages.version(export.package)
     return {"package": export.package, "minimum": export.minimum, "checked_with": made_with}
 
 
@@ -136,8 +136,14 @@ def _checked(check: ExportCheck) -> str:
     return (
         f"In {check.runtime} {check.runtime_version}, on {check.samples} samples: agrees with ONNX Runtime "
         f"on {check.agreement:.2%}, largest difference {check.difference:.2g} of the outputs' scale, "
-        f"{_ratio(check.latency)} as fast as ONNX Runtime on the same model."
+        f"{_metrics(check)}{_ratio(check.latency)} as fast as ONNX Runtime on the same model."
     )
+
+
+def _metrics(check: ExportCheck) -> str:
+    if check.metric is None or check.source_metric is None:
+        return ""
+    return f"{check.metric.name} {_metric(check.metric)} against {_metric(check.source_metric)}, "
 
 
 def _table(measured: Measurements | None) -> list[str]:
@@ -147,7 +153,8 @@ def _table(measured: Measurements | None) -> list[str]:
     before, after = measured.original, measured.compressed
     rows.append(f"| bytes | {before.bytes:,} | {after.bytes:,} |")
     if before.metric and after.metric:
-        rows.append(f"| {after.metric.name} | {_metric(before.metric)} | {_metric(after.metric)} |")
+        own = (before.metric, after.metric), *zip(before.metrics, after.metrics, strict=True)
+        rows += [f"| {one.name} | {_metric(one)} | {_metric(other)} |" for one, other in own]
     if speed := measured.ratios.get("latency"):
         rows.append(f"| speed | 1 | {_ratio(speed)} |")
     return rows

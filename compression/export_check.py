@@ -1,8 +1,8 @@
-"""What is known of an exported file: how it ran in its own runtime. Declared without loading any (ADR 0001)."""
+"""How an exported file ran in its own runtime. Declared without loading any (ADR 0001)."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from compression.measurement import Latency, Ratio
+from compression.measurement import Latency, Metric, Ratio
 
 
 class ExportCheck(BaseModel):
@@ -20,6 +20,10 @@ class ExportCheck(BaseModel):
         "the largest value of that output"
     )
     agreement: float = Field(description="share of samples decided as by ONNX Runtime on the source model")
+    source_metric: Metric | None = Field(
+        default=None, description="task metric of the source on these samples; null where nothing is labelled"
+    )
+    metric: Metric | None = Field(default=None, description="of the exported file on the same samples")
     latency_ms: Latency
     latency: Ratio = Field(description="ONNX Runtime on the source model divided by this, interleaved")
     warnings: tuple[str, ...] = ()

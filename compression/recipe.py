@@ -10,6 +10,7 @@ import compression.techniques  # noqa: F401  loading the folder fills the regist
 from compression.errors import FieldError, Suggestion
 from compression.fit import LABELS
 from compression.inspection import DatasetInspection, ModelInspection
+from compression.measurement import WantedTask
 from compression.technique import REGISTRY, Need, Promise, Technique
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ class Recipe(BaseModel):
         ge=0,
         le=1,
         description="without labels: smallest share of samples decided as by the original",
+    )
+    task: WantedTask = Field(
+        default="auto", description="what the labels ask of the model; `auto`: told from what both look like"
     )
 
     @property

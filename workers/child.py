@@ -122,18 +122,21 @@ def _apply(task: Apply, at: Place) -> BaseModel:
         report=at.report,
         original=task.original,
         models=task.models,
+        task=task.task,
         resume=task.resume,
         checkpoint=at.private / task.checkpoint,
     )
 
 
 def _measure(task: Measure, at: Place) -> BaseModel:
-    measured = compare_all(task.original, task.compressed, task.data, seed=task.seed, report=at.report)
+    measured = compare_all(
+        task.original, task.compressed, task.data, seed=task.seed, report=at.report, task=task.task
+    )
     return Measured(measurements=measured)
 
 
 PERFORM: Mapping[type[BaseModel], Callable[[Any, Place], BaseModel]] = {
-    InspectModel: lambda task, at: load_model(task.source, task.filename, at.into, at.scratch),
+    InspectModel: lambda task, at: load_model(task.source, task.filename, at.into, at.scratch, task.options),
     InspectDataset: lambda task, at: load_dataset(
         task.source, task.filename, at.into, at.scratch, task.options
     ),

@@ -138,6 +138,7 @@ class Execution:
             threads=self.bench.threads,
             original=file(self.claim.model_sha256) if step.trains else None,
             models={name: file(self.claim.models[name]) for _, name in step.references()},
+            task=self._recipe.task,
             resume=self._resumed(index),
         )
         directory, limit = self._desk.directory, self._limits().disk_bytes
@@ -184,6 +185,7 @@ class Execution:
             compressed=[self._desk.file(output.sha256) for output in self._outputs or [final]],
             data=self._data,
             seed=self.claim.seed,
+            task=self._recipe.task,
         )
         return cast("Measured", self._run(operation).result).measurements
 
@@ -225,6 +227,7 @@ class Execution:
             "models": {name: self.claim.models[name] for _, name in step.references()},
             "threads": self.bench.threads if step.trains else None,
             "step": canonical(step),
+            "task": self._recipe.task,
             "seed": self.claim.seed,
             "technique_version": step.version,
             "versions": self.bench.environment["versions"],

@@ -20,7 +20,7 @@ def prove(task: Prove, into: Path) -> Proved:
 
     found = None
     if task.format != "onnx":
-        found = check(task.format, task.exported, task.source, task.data, seed=task.seed)
+        found = check(task.format, task.exported, task.source, task.data, task=task.task, seed=task.seed)
     card = bundle.Card.model_validate_json(task.card.read_bytes())
     bundle.write(task.exported, card.model_copy(update={"check": found}), into)
     return Proved(check=found)

@@ -12,8 +12,8 @@ from app.domain.records import JobClaim, NewArtifact, StepOutput
 from compression.bundle import Card
 from compression.errors import CompressionError, ErrorKind
 from compression.exports import EXPORTS
-from compression.exports.export import version
 from compression.measurement import Measurements
+from compression.packages import version
 from workers.bench import Desk
 from workers.operations import Convert, Operation, Prove, Proved
 from workers.sandbox import Done
@@ -103,6 +103,7 @@ class Exporting:
             data=self._data,
             card=card,
             seed=self._claim.seed,
+            task=self._claim.recipe["task"],
         )
         done = self._run(operation)
         sha256, size = self._desk.keep(cast("Path", done.output))

@@ -1,13 +1,14 @@
 """What this worker is: announced at its start and written into the record of every job it runs."""
 
-import contextlib
 import os
 import platform
 import shutil
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from compression import catalogue
+from compression.packages import version as installed
 
 _VERSIONED = ("pare-server", "onnx", "onnxruntime", "onnxslim", "numpy", "torch")
 
@@ -27,12 +28,15 @@ def usable_cores() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Without torch's, a worker does not train."""
-    found = {"python": platform.python_version()}
-    for name in _VERSIONED:
-        with contextlib.suppress(PackageNotFoundError):
-            found[name] = version(name)
-    return found
+    """Of all that may decide what a step gives. Without torch's, a worker does not train."""
+    own = {name: found for name in _VERSIONED if (found := installed(name)) is not None}
+    return {"python": platform.python_version(), **own}
+
+
+def packages() -> dict[str, str]:
+    """Versions of what only some formats need, too: what this worker can read and write."""
+    optional = {name: found for name in catalogue.optional() if (found := installed(name)) is not None}
+    return {**versions(), **optional}
 
 
 def _cpu() -> str:

@@ -77,8 +77,8 @@ def _attempt(bench: Bench, service: InspectedService, claim: InspectionClaim, ac
 
 def _ready(desk: Desk, service: InspectedService, claim: InspectionClaim, kind: Kind) -> None:
     bench = desk.bench
-    told = {"options": claim.options} if kind is InspectDataset else {}
-    operation = kind(source=desk.file(claim.source_sha256), filename=claim.filename, **told)
+    options = dict(claim.options) if kind is InspectDataset else _allowed(bench)
+    operation = kind(source=desk.file(claim.source_sha256), filename=claim.filename, options=options)
     limits = bench.limits(_SECONDS + claim.source_bytes / _BYTES_PER_SECOND)
     lease = InspectionLease(bench, service, claim)
     done = bench.sandbox.run(operation, limits, desk.directory, lease)
@@ -89,6 +89,12 @@ def _ready(desk: Desk, service: InspectedService, claim: InspectionClaim, kind: 
         found, preview = cast("DatasetInspection", done.result), _previewed(desk, lease, done, limits)
     blob = Blob(*desk.keep(cast("Path", done.output)))
     bench.insist(lambda: service.ready(claim, blob, found, preview))
+
+
+def _allowed(bench: Bench) -> dict[str, bool]:
+    """What the operator decides about models."""
+    contained = bench.sandbox.isolation.level >= "S2"
+    return {"allow_pt2": bench.services.settings.allow_pt2 and contained}
 
 
 def _previewed(desk: Desk, lease: InspectionLease, done: Done, limits: Limits) -> DatasetPreview | None:

@@ -55,14 +55,14 @@ def _work(sandbox: Sandbox, services: Services, directory: Path) -> int:
         queues=[name.strip() for name in settings.worker_queues.split(",")],
         concurrency=settings.worker_concurrency,
         hardware=hardware.describe(),
-        versions=hardware.versions(),
+        versions=hardware.packages(),
         sandbox=isolation.level,
     )
     worker_id = _register(services, announced)
     environment = {
         "worker": worker_id,
         "hardware": announced.hardware,
-        "versions": announced.versions,
+        "versions": hardware.versions(),
         "sandbox": asdict(isolation),
     }
     threads = max(1, hardware.usable_cores() // settings.worker_concurrency)

@@ -9,7 +9,7 @@ from compression.dataset_preview import DatasetPreview
 from compression.errors import CompressionError, ErrorKind, FieldError, Suggestion
 from compression.export_check import ExportCheck
 from compression.inspection import DatasetInspection, ModelInspection
-from compression.measurement import Measurements
+from compression.measurement import Measurements, WantedTask
 from compression.step import StepResult
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
@@ -32,6 +32,7 @@ class InspectModel(BaseModel):
     operation: Literal["inspect_model"] = "inspect_model"
     source: Path
     filename: str
+    options: dict[str, Any] = {}
     output: str = "model.onnx"
 
     @property
@@ -64,6 +65,7 @@ class Apply(BaseModel):
     threads: int
     original: Path | None = None
     models: dict[str, Path] = {}
+    task: WantedTask = "auto"
     resume: Path | None = None
     output: str = "model.onnx"
     checkpoint: str = "checkpoint"
@@ -110,6 +112,7 @@ class Measure(BaseModel):
     compressed: list[Path]
     data: Path | None
     seed: int
+    task: WantedTask = "auto"
     output: None = None
 
     @property
@@ -155,6 +158,7 @@ class Prove(BaseModel):
     data: Path | None
     card: Path
     seed: int
+    task: WantedTask = "auto"
     output: str = "bundle.zip"
 
     @property

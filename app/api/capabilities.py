@@ -1,3 +1,6 @@
+from collections.abc import Sequence
+from typing import Any
+
 from fastapi import Request
 from starlette.responses import Response
 
@@ -6,7 +9,8 @@ from app.api import examples, render, schemas
 from app.api.context import Project, Wired
 from app.api.documents import answers
 from app.api.routing import resource
-from compression.formats.format import REGISTRY as FORMATS
+from app.domain.records import Worker
+from compression import catalogue
 from compression.technique import REGISTRY as TECHNIQUES
 
 router = resource("/v1/capabilities", "service")
@@ -20,7 +24,7 @@ router = resource("/v1/capabilities", "service")
 )
 def get_capabilities(request: Request, services: Wired, project: Project) -> Response:
     settings = services.settings
-    served = {queue for worker in services.workers.list(project) if worker.alive for queue in worker.queues}
+    alive = [worker for worker in services.workers.list(project) if worker.alive]
     limits = {
         name: getattr(settings, name)
         for name in (
@@ -35,13 +39,26 @@ def get_capabilities(request: Request, services: Wired, project: Project) -> Res
         {
             "version": request.app.version,
             "techniques": sorted(TECHNIQUES),
-            "model_formats": _formats("model"),
-            "dataset_formats": _formats("dataset"),
-            "targets": sorted(served),
+            "model_formats": _formats("model", alive),
+            "dataset_formats": _formats("dataset", alive),
+            "artifact_formats": _formats("artifact", alive),
+            "targets": sorted({queue for worker in alive for queue in worker.queues}),
             "limits": limits,
         }
     )
 
 
-def _formats(purpose: str) -> list[str]:
-    return sorted(known.name for known in FORMATS if known.purpose == purpose and known.load)
+def _formats(way: catalogue.Way, alive: Sequence[Worker]) -> list[dict[str, Any]]:
+    """With what to install where no living worker has all that one needs."""
+    found = []
+    for entry in catalogue.entries():
+        if entry.way == way:
+            available = any(entry.available(worker.versions) for worker in alive)
+            found.append({
+                "title": entry.title,
+                "names": entry.names,
+                "files": entry.suffixes,
+                "available": available,
+                "install": None if available else entry.install,
+            })  # fmt: skip
+    return found

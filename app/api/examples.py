@@ -280,11 +280,21 @@ WORKERS: Example = {
         }
     ]
 }
+_LACKING: Example = {"available": False, "install": "install pare-server[openvino]"}
+
+
+def _format(title: str, name: str, file: str) -> Example:
+    return {"title": title, "names": [name], "files": [file], "available": True, "install": None}
+
+
 CAPABILITIES: Example = {
     "version": "0.1.0",
     "techniques": ["dynamic_quantization", "graph_optimization", "half_precision", "static_quantization"],
-    "model_formats": ["onnx"],
-    "dataset_formats": ["npz"],
+    "model_formats": [_format("ONNX", "onnx", ".onnx")],
+    "dataset_formats": [_format("NumPy .npz", "npz", ".npz")],
+    "artifact_formats": [
+        {**_format("OpenVINO IR", "openvino", "model.openvino.zip"), **_LACKING},
+    ],
     "targets": ["cpu"],
     "limits": {"max_model_bytes": 2147483648, "max_dataset_bytes": 8589934592, "job_timeout_seconds": 14400},
 }

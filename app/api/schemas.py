@@ -240,11 +240,20 @@ class Workers(View):
     data: list[Worker]
 
 
+class FormatKind(View):
+    title: str
+    names: list[str] = Field(description="as `format` says in an inspection or an artifact")
+    files: list[str] = Field(description="endings of names that come in; the name of a file that goes out")
+    available: bool = Field(description="whether a living worker has all that it needs")
+    install: str | None = Field(description="what to install on a worker to get it")
+
+
 class Capabilities(View):
     version: str
     techniques: list[str]
-    model_formats: list[str]
-    dataset_formats: list[str]
+    model_formats: list[FormatKind]
+    dataset_formats: list[FormatKind]
+    artifact_formats: list[FormatKind]
     targets: list[str] = Field(description="those a living worker serves")
     limits: dict[str, int]
 

@@ -41,16 +41,6 @@ def shown(error: BaseException) -> str:
     return _PATH.sub("…", lines[0] if lines else type(error).__name__)[:_LONGEST]
 
 
-def unavailable(what: str, package: str, extra: str) -> CompressionError:
-    """This worker lacks the package that reads such files."""
-    return CompressionError(
-        "format_unavailable",
-        f"{what} is read with {package}, which this worker lacks: install pare-server[{extra}] there",
-        ErrorKind.RESOURCE,
-        suggestions=(Suggestion(EXPORT),),
-    )
-
-
 def _out_of_memory() -> CompressionError:
     return CompressionError(
         "E_SANDBOX_OOM", "the model asks for more memory than a job may use", ErrorKind.RESOURCE

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from compression import packages
 from compression.errors import CompressionError, ErrorKind
 from compression.exports import targets
 from compression.exports.export import EXPORTS, Export, Session, unsupported
@@ -15,7 +16,7 @@ def convert(name: str, model: Path, into: Path, scratch: Path) -> None:
     Errors: CompressionError `format_unavailable`, `format_unsupported`, E_SANDBOX_OOM.
     """
     export = EXPORTS[name]
-    export.require()
+    packages.require(export.title, export.packages, export.extra)
     try:
         export.convert(model, into, scratch)
     except MemoryError as error:

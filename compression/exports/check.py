@@ -3,17 +3,21 @@
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+import onnxruntime as ort
 
-from compression import runtime, samples
+from compression import packages, runtime, samples
 from compression.dataset import Array, Dataset, Split
 from compression.errors import CompressionError
 from compression.export_check import ExportCheck
-from compression.exports.export import EXPORTS, Export, Session, unsupported, version
-from compression.measure import latency
+from compression.exports.export import EXPORTS, Export, Session, unsupported
+from compression.measure import latency, question
 from compression.measure.fidelity import Fidelity
-from compression.measurement import Ratio
+from compression.measure.question import Question
+from compression.measure.score import Score
+from compression.measurement import Metric, Ratio, WantedTask
 from compression.model import Model
 
 _ROWS, _SECONDS = 2000, 20.0
@@ -27,13 +31,25 @@ _CLOSE = 1e-3
 class _Comparison:
     """Sums and maxima only: memory does not grow with the rows."""
 
-    fidelity: Fidelity = field(default_factory=Fidelity)
+    question: Question | None
+    fidelity: Fidelity
+    scores: tuple[Score, Score] | None
+    """Of the source, and of the exported file."""
     largest: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By output: of the reference, and of the difference."""
 
-    def add(self, reference: dict[str, Array], output: dict[str, Array]) -> None:
+    @classmethod
+    def of(cls, question: Question | None) -> Self:
+        if question is None:
+            return cls(None, Fidelity(), None)
+        return cls(question, question.fidelity(), (question.score(), question.score()))
+
+    def add(self, reference: dict[str, Array], output: dict[str, Array], rows: slice) -> None:
         """Errors: CompressionError E_NUMERIC where only the exported model gives NaN or infinity."""
         self.fidelity.add(reference, output)
+        if self.question is not None and self.scores is not None:
+            for score, outputs in zip(self.scores, (reference, output), strict=True):
+                score.add(outputs[self.question.output], self.question.labels[rows])
         for name, values in reference.items():
             scale, worst = self.largest.get(name, (0.0, 0.0))
             wanted, found = (np.nan_to_num(one.astype(np.float64)) for one in (values, output[name]))
@@ -44,31 +60,52 @@ class _Comparison:
     def difference(self) -> float:
         return max(worst / (scale or 1.0) for scale, worst in self.largest.values())
 
+    @property
+    def metrics(self) -> tuple[Metric | None, Metric | None]:
+        """Those that count."""
+        if self.scores is None:
+            return None, None
+        source, exported = (next(iter(score.metrics()), None) for score in self.scores)
+        return source, exported
+
 
 def check(
-    name: str, exported: Path, source: Path, data: Path | None, *, threads: int = 1, seed: int = 0
+    name: str,
+    exported: Path,
+    source: Path,
+    data: Path | None,
+    *,
+    task: WantedTask = "auto",
+    seed: int = 0,
 ) -> ExportCheck:
-    """In this process, which should be a clean one. `source` is the ONNX file that was converted.
+    """In this process, which should be a clean one. `source` is the ONNX file that was converted; `task` is
+    what the labels ask.
 
     Errors: CompressionError `format_unavailable`, `format_unsupported`, `dataset_misfit`, E_MODEL_RUN,
     E_NUMERIC.
     """
     export = EXPORTS[name]
-    export.require()
+    packages.require(export.title, export.packages, export.extra)
     model = Model.open(source)
     chosen = samples.held_out(model, Dataset.open(data) if data else None, seed)
-    compared = _compare(export, exported, source, model, chosen.split, threads)
+    plain = runtime.session(source, threads=1)
+    asked = question.ask(model, chosen.split, task if data else "auto", plain)
+    runs = _opened(export, exported, threads=1), plain
+    compared = _compare(export, runs, model, chosen.split, _Comparison.of(asked.question))
     times = _time(export, exported, source, model, chosen.split, seed)
     ratio = latency.ratio(times[0], times[1], seed)
+    source_metric, metric = compared.metrics
     return ExportCheck(
         format=name,
         filename=export.filename,
         bytes=exported.stat().st_size,
         runtime=export.package,
-        runtime_version=version(export.package) or "",
+        runtime_version=packages.version(export.package) or "",
         samples=compared.fidelity.n,
         difference=compared.difference,
         agreement=compared.fidelity.agreement,
+        source_metric=source_metric,
+        metric=metric,
         latency_ms=latency.summary(times[1]),
         latency=ratio,
         warnings=(*chosen.warnings, *_warnings(export, compared.difference, ratio)),
@@ -76,16 +113,21 @@ def check(
 
 
 def _compare(
-    export: Export, exported: Path, source: Path, model: Model, split: Split, threads: int
+    export: Export,
+    runs: tuple[Session, ort.InferenceSession],
+    model: Model,
+    split: Split,
+    compared: _Comparison,
 ) -> _Comparison:
-    plain, own = runtime.session(source, threads=threads), _opened(export, exported, threads)
-    compared, end = _Comparison(), time.monotonic() + _SECONDS
+    own, plain = runs
+    end, done, size = time.monotonic() + _SECONDS, 0, split.batch_size(model.inputs, 1)
     for feeds in samples.first(split, model.inputs, _ROWS):
         reference, output = runtime.run(plain, feeds), own(feeds)
         for name, values in reference.items():
             if name not in output or output[name].shape != values.shape:
                 raise unsupported(export.title, f"output {name!r} comes back in another shape")
-        compared.add(reference, output)
+        compared.add(reference, output, slice(done, done + size))
+        done += size
         if time.monotonic() > end:
             break
     if not compared.fidelity.n:

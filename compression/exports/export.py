@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,27 +47,9 @@ class Export:
         return self
 
     @property
-    def missing(self) -> tuple[str, ...]:
-        """What this installation lacks to write and check the format."""
-        return tuple(package for package in (self.package, *self.needs) if version(package) is None)
-
-    def require(self) -> None:
-        """Errors: CompressionError `format_unavailable`."""
-        if missing := self.missing:
-            way_out = f"install pare-server[{self.extra}] there"
-            raise CompressionError(
-                "format_unavailable",
-                f"{self.title} is made with {' and '.join(missing)}, which this worker lacks: {way_out}",
-                ErrorKind.RESOURCE,
-                suggestions=(Suggestion(way_out), Suggestion("leave the format out")),
-            )
-
-
-def version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    def packages(self) -> tuple[str, ...]:
+        """All that writing and checking it takes."""
+        return self.package, *self.needs
 
 
 def unsupported(title: str, why: str) -> CompressionError:

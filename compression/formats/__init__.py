@@ -9,19 +9,24 @@ from pathlib import Path
 from typing import Any
 
 from compression.formats import sniff
-from compression.formats.format import Upload
+from compression.formats.format import REGISTRY, Format, Upload
 from compression.inspection import DatasetInspection, ModelInspection
+
+__all__ = ["REGISTRY", "Format", "load_dataset", "load_model"]
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
 
-def load_model(path: Path, filename: str, into: Path, scratch: Path) -> ModelInspection:
-    """Checks a hostile file by content and limits, and writes it as one normalised ONNX file.
+def load_model(
+    path: Path, filename: str, into: Path, scratch: Path, options: Mapping[str, Any] | None = None
+) -> ModelInspection:
+    """Checks a hostile file by content and limits, and writes it as one normalised ONNX file. `options` are
+    the operator's.
 
     Errors: CompressionError.
     """
-    name, details = sniff.load(Upload(path, filename, scratch), "model", into)
+    name, details = sniff.load(Upload(path, filename, scratch, options or {}), "model", into)
     from compression.model import Model
 
     return Model.open(into).inspect(name).model_copy(update=dict(details))

@@ -2,23 +2,8 @@
 
 from pathlib import Path
 
-from compression.formats.format import Format, Upload
-
-
-def _zip(head: bytes, _suffix: str) -> bool:
-    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
-
-
-def _tar(head: bytes, _suffix: str) -> bool:
-    return head[257:262] == b"ustar"
-
-
-def _gzip(head: bytes, _suffix: str) -> bool:
-    return head.startswith(b"\x1f\x8b")
-
-
-def _zstandard(head: bytes, _suffix: str) -> bool:
-    return head.startswith(b"\x28\xb5\x2f\xfd")
+from compression.formats.containers import Archived
+from compression.formats.format import Upload
 
 
 def _load(upload: Upload, into: Path) -> None:
@@ -28,7 +13,4 @@ def _load(upload: Upload, into: Path) -> None:
     onnx_model.normalise(model, into, folder=model.parent)
 
 
-Format("onnx_zip", "model", "zip", (".zip",), _zip, _load).register()
-Format("onnx_tar", "model", "tar", (".tar",), _tar, _load).register()
-Format("onnx_tar_gz", "model", "gzip", (".gz", ".tgz"), _gzip, _load).register()
-Format("onnx_tar_zst", "model", "zstd", (".zst",), _zstandard, _load).register()
+Archived(name="onnx", purpose="model", title="ONNX with external data", load=_load).register()

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from compression.formats.format import Format, Upload, need
+from compression.formats.format import Format, Upload
 
 
 def _recognises(head: bytes, suffix: str) -> bool:
@@ -12,7 +12,6 @@ def _recognises(head: bytes, suffix: str) -> bool:
 
 
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
-    need("pyarrow", "tables", "tables")
     from compression import preprocessing
     from compression.intake import rows, table
     from compression.intake.plan import Given
@@ -21,4 +20,14 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
     return table.load([rows.Source(upload.path, rows.csv_rows)], into, given)
 
 
-Format("csv", "dataset", "text", (".csv", ".tsv"), _recognises, _load).register()
+Format(
+    "csv",
+    "dataset",
+    "text",
+    (".csv", ".tsv"),
+    _recognises,
+    _load,
+    title="CSV with a header",
+    packages=("pyarrow",),
+    extra="tables",
+).register()

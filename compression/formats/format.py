@@ -3,12 +3,9 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
-
-from compression.errors import CompressionError, ErrorKind
 
 Purpose = Literal["model", "dataset"]
 
@@ -32,6 +29,9 @@ Loader = Callable[[Upload, Path], Details | None]
 REGISTRY: "list[Format]" = []
 
 
+Recognises = Callable[[bytes, str], bool]
+
+
 @dataclass(frozen=True)
 class Format:
     """`recognises` sees the first 4 KiB and the suffix; `contains`, of an archive, the names of its members,
@@ -45,8 +45,15 @@ class Format:
     purpose: Purpose
     container: str
     suffixes: tuple[str, ...]
-    recognises: Callable[[bytes, str], bool]
+    recognises: Recognises
     load: Loader | None = None
+    _: KW_ONLY
+    title: str = ""
+    """What a reader calls it; the same for all containers of the same content."""
+    packages: tuple[str, ...] = ()
+    """Distributions that `load` needs besides the core."""
+    extra: str = ""
+    """The extra of pare-server that brings them."""
     contains: Callable[[Sequence[str]], bool] | None = None
     narrow: bool = False
     refusal: str = ""
@@ -55,15 +62,6 @@ class Format:
     def register(self) -> "Format":
         REGISTRY.append(self)
         return self
-
-
-def need(package: str, what: str, extra: str) -> None:
-    """Errors: CompressionError `format_unavailable` where a package of an extra is not installed."""
-    if find_spec(package.partition(".")[0]) is None:
-        detail = (
-            f"{what} are read with {package}, which this worker lacks: install pare-server[{extra}] there"
-        )
-        raise CompressionError("format_unavailable", detail, ErrorKind.RESOURCE)
 
 
 def suffix(filename: str) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from compression.formats.format import Format, Upload, need
+from compression.formats.format import Format, Upload
 
 
 def _recognises(head: bytes, suffix: str) -> bool:
@@ -11,7 +11,6 @@ def _recognises(head: bytes, suffix: str) -> bool:
 
 
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
-    need("pyarrow", "tables", "tables")
     from compression import preprocessing
     from compression.intake import jsonl, table
     from compression.intake.plan import Given
@@ -21,4 +20,14 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
     return table.load([Source(upload.path, jsonl.jsonl_rows)], into, given)
 
 
-Format("jsonl", "dataset", "json", (".jsonl", ".ndjson"), _recognises, _load).register()
+Format(
+    "jsonl",
+    "dataset",
+    "json",
+    (".jsonl", ".ndjson"),
+    _recognises,
+    _load,
+    title="JSON lines",
+    packages=("pyarrow",),
+    extra="tables",
+).register()

@@ -1,8 +1,8 @@
 """Keras: .keras, a zip of a configuration and its weights."""
 
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from compression.formats.format import Details, Format, Upload
 
@@ -16,7 +16,6 @@ def _contains(names: Sequence[str]) -> bool:
 
 
 def _load(upload: Upload, into: Path) -> Details:
-    _check_installed()
     from compression.conversion import keras_model
 
     return keras_model.load_archive(upload.path, into, upload.scratch)
@@ -27,18 +26,17 @@ def _hdf5(head: bytes, _suffix: str) -> bool:
 
 
 def _load_hdf5(upload: Upload, into: Path) -> Details:
-    _check_installed()
     from compression.conversion import keras_model
 
     return keras_model.load_hdf5(upload.path, into, upload.scratch)
 
 
-def _check_installed() -> None:
-    if find_spec("keras") is None or find_spec("h5py") is None:
-        from compression.conversion.failures import unavailable
-
-        raise unavailable("a Keras model", "keras and h5py", "keras")
-
-
-Format("keras", "model", "zip", (".keras",), _zip, _load, _contains, narrow=True).register()
-Format("hdf5", "model", "hdf5", (".h5", ".hdf5"), _hdf5, _load_hdf5, narrow=True).register()
+_NEEDS: dict[str, Any] = {
+    "title": "Keras 3 and 2",
+    "packages": ("keras", "h5py", "torch", "onnxscript"),
+    "extra": "keras",
+}
+Format(
+    "keras", "model", "zip", (".keras",), _zip, _load, contains=_contains, narrow=True, **_NEEDS
+).register()
+Format("hdf5", "model", "hdf5", (".h5", ".hdf5"), _hdf5, _load_hdf5, narrow=True, **_NEEDS).register()

@@ -20,4 +20,4 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
     return finish.details(into, options)
 
 
-Format("npy", "dataset", "npy", (".npy",), _recognises, _load).register()
+Format("npy", "dataset", "npy", (".npy",), _recognises, _load, title="NumPy .npy").register()

@@ -18,4 +18,4 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
     return finish.details(into, None)
 
 
-Format("npz", "dataset", "zip", (".npz", ".zip"), _recognises, _load).register()
+Format("npz", "dataset", "zip", (".npz", ".zip"), _recognises, _load, title="NumPy .npz").register()

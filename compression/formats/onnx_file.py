@@ -20,4 +20,4 @@ def _load(upload: Upload, into: Path) -> None:
     onnx_model.normalise(upload.path, into, folder=None)
 
 
-Format("onnx", "model", "protobuf", (".onnx",), _recognises, _load).register()
+Format("onnx", "model", "protobuf", (".onnx",), _recognises, _load, title="ONNX").register()

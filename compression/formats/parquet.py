@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from compression.formats.format import Format, Upload, need
+from compression.formats.format import Format, Upload
 
 
 def _recognises(head: bytes, _suffix: str) -> bool:
@@ -11,7 +11,6 @@ def _recognises(head: bytes, _suffix: str) -> bool:
 
 
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
-    need("pyarrow", "tables", "tables")
     from compression import preprocessing
     from compression.intake import rows, table
     from compression.intake.plan import Given
@@ -20,4 +19,14 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
     return table.load([rows.Source(upload.path, rows.parquet_rows)], into, given)
 
 
-Format("parquet", "dataset", "parquet", (".parquet",), _recognises, _load).register()
+Format(
+    "parquet",
+    "dataset",
+    "parquet",
+    (".parquet",),
+    _recognises,
+    _load,
+    title="Parquet",
+    packages=("pyarrow",),
+    extra="tables",
+).register()

@@ -2,9 +2,7 @@
 out.
 """
 
-from collections.abc import Callable
-
-from compression.formats.format import Format, Purpose
+from compression.formats.format import Format, Purpose, Recognises
 
 _EXPORT = (
     "export the model to ONNX (PyTorch: torch.onnx.export(model, inputs, 'model.onnx', dynamo=True)) "
@@ -19,8 +17,6 @@ _SAVEZ = (
 _PICKLE = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".bin", ".ckpt")
 _TORCH = (".pt", ".pth", ".bin", ".ckpt", ".torchscript", ".ptl")
 _TORCH_MEMBERS = (b"/data.pkl", b"/constants.pkl", b"/byteorder", b"/.format_version", b"/code/")
-
-Recognises = Callable[[bytes, str], bool]
 
 
 def _pickle(head: bytes, _suffix: str) -> bool:

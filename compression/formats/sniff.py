@@ -5,12 +5,13 @@ asked.
 from collections.abc import Sequence
 from pathlib import Path
 
+from compression import packages
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.formats.format import REGISTRY, Details, Format, Purpose, Upload, suffix
 
 HEAD = 4096
 _WANTED = {
-    "model": "upload an ONNX or Keras file",
+    "model": "upload an ONNX or Keras file, or a Hugging Face directory in an archive",
     "dataset": "upload NumPy arrays (.npz), a table or an archive of images",
 }
 
@@ -30,6 +31,7 @@ def load(upload: Upload, purpose: Purpose, into: Path) -> tuple[str, Details]:
     found = _detect(head, upload.filename, purpose, _names(upload.path, head))
     if found.load is None:
         raise _refused(found.name, found.refusal)
+    packages.require(found.title, found.packages, found.extra)
     return found.name, found.load(upload, into) or {}
 
 

@@ -12,7 +12,7 @@ from tests.compression import networks
 from tests.service import Json, Service, images
 
 pytestmark = pytest.mark.parametrize("service", ["embedded", "full"], indirect=True)
-FORMATS = ["onnx", "onnx_fp16", "openvino", "ort"]
+FORMATS = ["onnx", "onnx_fp16", "litert", "openvino", "ort"]
 
 
 def bundle(service: Service, artifact: Json) -> zipfile.ZipFile:
@@ -31,12 +31,13 @@ def test_formats_of_a_job_and_a_conversion_later(service: Service, tmp_path: Pat
     (failed,) = job[
         "failed_formats"
     ]  # a quantized model has no half precision; the others are not its business
-    assert list(made) == ["onnx", "openvino", "ort"]
+    assert list(made) == ["onnx", "litert", "openvino", "ort"]
     assert (failed["format"], failed["error"]["code"]) == ("onnx_fp16", "format_unsupported")
     assert made["onnx"]["proof"] is None
-    for name in ("openvino", "ort"):
+    for name in ("litert", "openvino", "ort"):
         proof = made[name]["proof"]
-        assert (proof["samples"], proof["agreement"]) == (96, 1.0)
+        assert (proof["samples"], proof["metric"]["n"]) == (96, 96)
+        assert proof["agreement"] > 0.95
         assert proof["difference"] < 0.05
         assert proof["latency"]["ci95"]
     for artifact in made.values():

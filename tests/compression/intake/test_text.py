@@ -42,7 +42,7 @@ ROWS = [{"text": f"w{at} w{at + 1}", "label": ("bad", "good")[at % 2]} for at in
 
 def test_texts_become_what_the_model_takes(tmp_path: Path) -> None:
     data, inspection = load(packed(ROWS), tmp_path, text={"max_length": 6})
-    assert inspection.format == "table_zip"
+    assert inspection.format == "text_zip"
     assert inspection.classes == ("bad", "good")
     split = data.splits["test"]
     assert set(split.arrays) == {"input_ids", "attention_mask", "token_type_ids"}
