@@ -19,7 +19,8 @@ from compression.validation.limits import (
 
 _MOST_ROWS = 4096
 _PIECE = 16 << 20
-_BLOCK = 8 << 20
+_BLOCK = 1 << 20
+"""Of a CSV file, with the longest row in it; its reader runs some thirty blocks ahead."""
 _HEAD = 1 << 20
 _DEEPEST = 4
 _STREAM = 1 << 20
