@@ -21,6 +21,7 @@ _FIXED: Mapping[str, tuple[Any, ...]] = {
     "is_decoder": (False,),
     "is_encoder_decoder": (False,),
     "add_cross_attention": (False,),
+    "is_causal": (True,),
     "position_embedding_type": ("absolute",),
     "pruned_heads": ({},),
     "quantization_config": (),

@@ -35,8 +35,8 @@ _UNREAD = ("position_ids", "attn.bias", "attn.masked_bias", "inv_freq", "num_bat
 _UNUSED = ("pooler.", "cls.seq_relationship.")
 """Heads that no output here needs."""
 _SHOWN = 8
-_LEGACY = ("rope_theta", "rope_scaling", "num_labels")
-"""Older names of settings, which transformers translates."""
+_UNDECLARED = ("id2label", "num_labels", "rope_theta", "rope_scaling", "partial_rotary_factor", "head_dim")
+"""Settings that transformers reads without declaring them for each class."""
 
 
 def load(directory: Directory, into: Path, scratch: Path) -> Mapping[str, Any]:
@@ -76,7 +76,7 @@ def _config(architecture: Architecture, given: Mapping[str, Any], stored: Mappin
     """
     family = architecture.family
     cls = getattr(transformers, family.config)
-    kept = _declared(cls) & set(given) | {"id2label", *_LEGACY} & set(given)
+    kept = _declared(cls).union(_UNDECLARED) & set(given)
     values = {name: given[name] for name in kept}
     largest = max((max(tensor.shape, default=1) for tensor in stored.values()), default=1)
     huggingface_config.check(values, family.sizes, family.layers, largest)

@@ -1,5 +1,6 @@
 """Hugging Face directories in: each architecture computes the same, and says what it is."""
 
+import json
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -7,9 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from compression import runtime
+from compression.conversion import huggingface_model
+from compression.conversion.huggingface_families import ARCHITECTURES
 from compression.formats import load_model
+from compression.validation.safetensors import Stored
 from tests.compression import networks
 from tests.compression.conversion import huggingface
 
@@ -59,12 +64,31 @@ def test_shards_of_halves_in_a_tar_become_one_file(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "upload.tar.gz", "w:gz") as archive:
         archive.add(folder, "some/model")
     found = _load(tmp_path / "upload.tar.gz", tmp_path)
-    assert found.format == "huggingface_tar_gz"
+    assert found.format.startswith("huggingface_tar")
     assert found.conversion.difference < 1e-5
     assert {spec.dtype for spec in found.outputs} == {"float32"}
     stored = sum(weight.numel() for weight in network.parameters())
     assert 0.99 * stored < found.params < 1.01 * stored  # the embedding is the head: stored once
     _check_lengths(network.float(), tmp_path / "model.onnx", TEXT)
+
+
+LATER = [
+    {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_theta": 5e5},
+    {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}},
+    {"head_dim": 16, "id2label": None, "num_labels": 7},
+]
+
+
+@pytest.mark.parametrize("settings", LATER, ids=str)
+def test_settings_under_older_names_mean_what_they_mean_to_transformers(settings: dict[str, Any]) -> None:
+    given = json.loads(huggingface.build("Qwen2ForCausalLM").config.to_json_string(use_diff=False)) | settings
+    if "rope_scaling" in settings:
+        del given["rope_parameters"]
+    stored = {"w": Stored("F32", (100,), 0, 400)}
+    have = huggingface_model._config(ARCHITECTURES["Qwen2ForCausalLM"], given, stored)
+    wanted = transformers.Qwen2Config(**given)
+    for name in ("rope_parameters", "hidden_size", "num_labels", "tie_word_embeddings", *settings):
+        assert getattr(have, name, None) == getattr(wanted, name, None)
 
 
 def test_an_onnx_file_in_a_tar_is_still_one(tmp_path: Path) -> None:
@@ -76,7 +100,7 @@ def test_an_onnx_file_in_a_tar_is_still_one(tmp_path: Path) -> None:
         for name in ("config.json", "model.onnx"):
             archive.add(tmp_path / name, name)
     into = tmp_path / "normal.onnx"
-    assert load_model(tmp_path / "upload.tar", "upload.tar", into, tmp_path).format == "onnx_tar"
+    assert load_model(tmp_path / "upload.tar", "upload.tar", into, tmp_path).format.startswith("onnx_tar")
 
 
 def _check_lengths(original: Any, converted: Path, inputs: list[str]) -> None:

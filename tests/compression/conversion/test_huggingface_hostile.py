@@ -47,6 +47,7 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"architectures": [["BertModel"]]}, "architecture_refused"),
     ({"architectures": ["GPT2LMHeadModel"]}, "architecture_refused"),
     ({"is_decoder": True}, "architecture_refused"),
+    ({"is_causal": False}, "architecture_refused"),
     ({"position_embedding_type": "relative_key"}, "architecture_refused"),
     ({"quantization_config": {"quant_method": "gptq"}}, "architecture_refused"),
     ({"hidden_size": 10**9}, "model_limits"),
