@@ -5,31 +5,36 @@ import onnx
 from compression.exports.export import unsupported
 from compression.exports.tflite import quantization, storage
 from compression.exports.tflite.operators.table import OPERATORS
-from compression.exports.tflite.program import Kind, Refused
+from compression.exports.tflite.program import Kind, Program, Refused
 from compression.exports.tflite.source import Source
 from compression.exports.tflite.step import Step, fused
 from compression.exports.tflite.writer import Writer, natural
 
+Names = dict[str, int]
 _GRIDS = {"QuantizeLinear", "DequantizeLinear"}
 
 
-def convert(model: onnx.ModelProto, title: str) -> bytes:
-    """The model is edited. `title` is the format's.
+def convert(model: onnx.ModelProto, title: str) -> memoryview:
+    """The model is consumed. `title` is the format's.
 
     Errors: CompressionError `format_unsupported` with the operator's name.
     """
+    try:
+        program, *names = _written(model)
+    except Refused as error:
+        raise unsupported(title, str(error)) from error
+    del model  # its weights are in the program
+    return program.serialize(*names)
+
+
+def _written(model: onnx.ModelProto) -> tuple[Program, Names, Names]:
+    """Errors: Refused."""
     storage.restore(model.graph)
     source = Source(model)
     for node in source.live:
-        if (node.op_type not in OPERATORS and node.op_type not in _GRIDS) or node.domain not in {
-            "",
-            "ai.onnx",
-        }:
-            raise unsupported(title, f"{node.op_type} ({node.name!r})")
-    try:
-        return _Conversion(source).run()
-    except Refused as error:
-        raise unsupported(title, str(error)) from error
+        if node.domain not in {"", "ai.onnx"} or node.op_type not in {*OPERATORS, *_GRIDS}:
+            raise Refused(f"{node.op_type} ({node.name!r})")
+    return _Conversion(source).run()
 
 
 class _Conversion:
@@ -38,8 +43,8 @@ class _Conversion:
         self._absorbed: set[str] = set()
         """Outputs of activations that the kernel before them did."""
 
-    def run(self) -> bytes:
-        """Errors: Refused."""
+    def run(self) -> tuple[Program, Names, Names]:
+        """The program, its inputs and its outputs. Errors: Refused."""
         graph = self._source.graph
         inputs = {value.name: self._input(value.name) for value in graph.input}
         for node in self._source.live:
@@ -50,7 +55,7 @@ class _Conversion:
         outputs: dict[str, int] = {}
         for value in graph.output:
             outputs[value.name] = self._output(value.name, {*inputs.values(), *outputs.values()})
-        return self._writer.program.serialize(inputs, outputs)
+        return self._writer.program, inputs, outputs
 
     def _input(self, name: str) -> int:
         dims = self._source.dims(name)

@@ -17,7 +17,8 @@ Dims = tuple[int | None, ...]
 _IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
 _ALIGNMENT = 16
-_SLACK = 1 << 16
+_PER_TENSOR = 1 << 12
+"""Bytes of a tensor and its operator in the file, generously: a builder that grows copies everything."""
 _SHARED_UP_TO = 256
 """Bytes of a constant that is written once however often it is asked for: axes, paddings, zeros."""
 _TYPES = {
@@ -53,13 +54,16 @@ class Kind:
 class _Aligned(schema.BufferT):  # type: ignore[misc]
     """A buffer that starts where kernels may read whole vectors, as the schema asks for."""
 
+    data: Any
+
     def Pack(self, builder: Any) -> int:  # noqa: N802
         if self.data is None:
             return int(super().Pack(builder))
-        data = np.ascontiguousarray(self.data).reshape(-1).view(np.uint8)
-        builder.StartVector(1, data.size, _ALIGNMENT)
-        builder.head = builder.Head() - data.size
-        builder.Bytes[builder.Head() : builder.Head() + data.size] = data.tobytes()
+        data = np.ascontiguousarray(self.data).reshape(-1).view(np.uint8).data
+        self.data = None  # it is in the file now
+        builder.StartVector(1, data.nbytes, _ALIGNMENT)
+        builder.head = builder.Head() - data.nbytes
+        builder.Bytes[builder.Head() : builder.Head() + data.nbytes] = data
         vector = builder.EndVector()
         schema.BufferStart(builder)
         schema.BufferAddData(builder, vector)
@@ -123,8 +127,8 @@ class Program:
             made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
         self._operators.append(made)
 
-    def serialize(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> bytes:
-        """The file; both are named in its one signature too."""
+    def serialize(self, inputs: Mapping[str, int], outputs: Mapping[str, int]) -> memoryview:
+        """The file; both are named in its one signature too. The program is consumed."""
         for name, number in (*inputs.items(), *outputs.items()):
             self._tensors[number].name = name
         graph = schema.SubGraphT(
@@ -144,10 +148,10 @@ class Program:
             buffers=self._buffers,
             signatureDefs=[signature],
         )
-        size = sum(buffer.data.nbytes for buffer in self._buffers if buffer.data is not None)
-        builder = flatbuffers.Builder(size + _SLACK)
+        size = sum(buffer.data.nbytes + _ALIGNMENT for buffer in self._buffers if buffer.data is not None)
+        builder = flatbuffers.Builder(size + _PER_TENSOR * len(self._tensors))
         builder.Finish(model.Pack(builder), _IDENTIFIER)
-        return bytes(builder.Output())
+        return memoryview(builder.Bytes)[builder.Head() :]
 
 
 def _map(names: Mapping[str, int]) -> list[Any]:

@@ -14,16 +14,33 @@ from compression.graph import inspection, shapes, walk
 from compression.graph.index import Index
 
 
+class _Taken(Index):
+    """Arrays leave the graph when they are read: a large model is not held twice."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        super().__init__(graph)
+        self._arrays: dict[str, Array | None] = {}
+
+    def constant(self, name: str) -> Array | None:
+        if name not in self._arrays:
+            self._arrays[name] = super().constant(name)
+            if name in self.initializers:
+                self.initializers[name].ClearField("raw_data")
+        return self._arrays[name]
+
+
 class Source:
+    """Consumes the model."""
+
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model, self.graph = model, model.graph
         self.opset = inspection.opset(model)
-        self.index = Index(model.graph)
         inferred = shape_inference.infer_shapes(shapes.skeleton(model), data_prop=True).graph
         values = (*inferred.input, *inferred.value_info, *inferred.output)
         self._values = {value.name: value.type.tensor_type for value in values}
         self._trials = [trial.run(model, size) for size in (2, 3)]
         """Two sizes of the batch tell what follows from it."""
+        self.index: Index = _Taken(model.graph)
 
     def dims(self, name: str) -> Dims:
         """Errors: Refused where inference does not tell the rank."""

@@ -34,7 +34,7 @@ def graph(body: str, weights: Weights, shape: str, opset: int = 17) -> onnx.Mode
 
 def written(model: onnx.ModelProto) -> bytes:
     """Leaves the model as it is."""
-    return convert(onnx.ModelProto.FromString(model.SerializeToString()), "LiteRT")
+    return bytes(convert(onnx.ModelProto.FromString(model.SerializeToString()), "LiteRT"))
 
 
 Compare = Callable[[onnx.ModelProto, Array], float]
