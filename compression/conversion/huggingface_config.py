@@ -1,7 +1,7 @@
 """config.json of a stranger, before transformers sees it: which network, how large, and no code."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from compression.conversion.huggingface_families import ARCHITECTURES, Architecture
@@ -52,22 +52,21 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
     return found
 
 
-def check(config: Mapping[str, Any], family_sizes: tuple[str, ...], layers: str, largest: int) -> None:
-    """That nothing larger is asked for than weights of which the longest axis is `largest` can fill.
+def check(config: Mapping[str, Any], sizes: Sequence[str], layers: str, largest: int) -> None:
+    """That nothing larger is asked for than weights of which the longest axis is `largest` can fill. `sizes` and
+    `layers` are names of settings.
 
     Errors: CompressionError `model_limits`, `invalid_config`.
     """
     for name, value in config.items():
         _check_value(name, value)
-    for name in family_sizes:
+    bounds = dict.fromkeys(sizes, largest) | {"num_labels": MAX_CLASSES, "image_size": _MAX_SIDE}
+    for name, most in bounds.items():
         for size in _whole(name, config.get(name)):
-            if not 1 <= size <= largest:
-                raise limits(f"{name} is {size}, but the longest axis of any weight is {largest}")
+            if not 1 <= size <= most:
+                raise limits(f"{name} is {size}; with these weights it is at most {most}")
     if sum(max(1, count) for count in _whole(layers, config.get(layers))) > _MAX_LAYERS:
         raise limits(f"{layers} is {config[layers]}; at most {_MAX_LAYERS} layers are taken")
-    for side in _whole("image_size", config.get("image_size")):
-        if not 1 <= side <= _MAX_SIDE:
-            raise limits(f"image_size is {side}; at most {_MAX_SIDE} pixels are taken")
 
 
 def limits(why: str) -> CompressionError:

@@ -55,6 +55,7 @@ CONFIGS: list[tuple[dict[str, Any], str]] = [
     ({"intermediate_size": 10**30}, "model_limits"),
     ({"num_hidden_layers": 10**9}, "model_limits"),
     ({"num_attention_heads": 0}, "model_limits"),
+    ({"num_labels": 10**9, "id2label": None}, "model_limits"),
     ({"max_position_embeddings": -1}, "model_limits"),
     ({"hidden_size": "32"}, "invalid_config"),
     ({"hidden_size": True}, "invalid_config"),
