@@ -53,8 +53,8 @@ def architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 def check(config: Mapping[str, Any], sizes: Sequence[str], layers: str, largest: int) -> None:
-    """That nothing larger is asked for than weights of which the longest axis is `largest` can fill. `sizes` and
-    `layers` are names of settings.
+    """That nothing larger is asked for than weights of which the longest axis is `largest` can fill. `sizes`
+    and `layers` are names of settings.
 
     Errors: CompressionError `model_limits`, `invalid_config`.
     """
