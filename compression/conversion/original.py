@@ -55,4 +55,13 @@ def _values(argument: Argument, sizes: Mapping[str, int], generator: np.random.G
         return np.ones(shape, dtype)
     if dtype.kind == "f":
         return generator.standard_normal(shape).astype(dtype)
-    return generator.integers(0, 2 if dtype.kind == "b" else argument.below, shape).astype(dtype)
+    if dtype.kind == "b":
+        return _mask(generator.integers(0, 2, shape).astype(dtype))
+    return generator.integers(0, argument.below, shape).astype(dtype)
+
+
+def _mask(values: Array) -> Array:
+    """Some of each: where all is masked, there are no numbers to compare."""
+    if values.ndim:
+        values[..., 0], values[..., -1] = True, False
+    return values
