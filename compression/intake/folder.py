@@ -17,7 +17,8 @@ from compression.validation.limits import MAX_COLUMNS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _FILE_COLUMNS = ("file", "filename", "file_name", "path", "image")
-_LABEL_FILES = ("labels.csv", "labels.jsonl")
+_LABEL_FILES = ("labels.csv", "labels.jsonl", "metadata.csv", "metadata.jsonl")
+"""The last two as `datasets` has them; they need not hold labels."""
 
 
 class Listing(NamedTuple):
@@ -98,13 +99,18 @@ def _from_file(name: str, archive: members.Members, options: DatasetOptions) -> 
     for row, record in enumerate(_records(name, archive.read(name)), 1):
         column = next((known for known in _FILE_COLUMNS if known in record), "file")
         listing.files.append(str(folder / _cell(record, column, row)))
-        listing.labels.append(_cell(record, label, row))
+        if options.labels or label in record or not name.rpartition("/")[2].startswith("metadata"):
+            listing.labels.append(_cell(record, label, row))
         if split:
             listing.words.append(_cell(record, split, row))
         if listing.files[-1] not in archive.sizes:
             raise _at(row, column, f"the archive holds no {listing.files[-1][:80]!r}")
     if not listing.files:
         raise CompressionError("invalid_dataset", f"{name[:80]!r} names no image")
+    if len(listing.labels) not in {0, len(listing.files)}:
+        raise CompressionError(
+            "invalid_dataset", f"{name[:80]!r} gives labels to some images and not to others"
+        )
     return listing
 
 

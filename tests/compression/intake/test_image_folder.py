@@ -117,6 +117,20 @@ def test_numbers_in_a_labels_file_are_numbers(
     assert inspection.classes == classes
 
 
+def test_metadata_of_images_need_not_hold_labels(tmp_path: Path) -> None:
+    """As `datasets` reads image folders: rows name their files, beside them."""
+    images = {f"train/{at}.png": png(at) for at in range(10)}
+    rows = [{"file_name": f"{at}.png", "caption": "a picture"} for at in range(10)]
+    table = "\n".join(map(json.dumps, rows)).encode()
+    data, inspection = load(hostile.packed(images | {"train/metadata.jsonl": table}), tmp_path, **RAW)
+    assert not inspection.labelled
+    assert data.arrays["test/image"].shape == (2, 3, 3, 4)
+    half = table.replace(b'"caption"', b'"label"', 5)
+    (tmp_path / "b").mkdir()
+    with pytest.raises(CompressionError, match="gives labels to some images"):
+        load(hostile.packed(images | {"train/metadata.jsonl": half}), tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     ("table", "why"),
     [
