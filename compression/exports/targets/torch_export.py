@@ -33,6 +33,7 @@ def _convert(model: Path, into: Path, _scratch: Path) -> None:
     import torch
 
     from compression import samples
+    from compression.exports import trial
     from compression.exports.tracing import Traced
     from compression.model import Model
     from compression.quiet import quiet
@@ -48,7 +49,7 @@ def _convert(model: Path, into: Path, _scratch: Path) -> None:
         spec.name: {at: auto for at, axis in enumerate(spec.shape) if not isinstance(axis, int)}
         for spec in source.inputs
     }
-    traced = Traced.of(source)
+    traced = Traced.of(Model(trial.settle(source.proto)))
     try:
         with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():  # a failure prints the whole graph
             exported = torch.export.export(traced, (inputs,), dynamic_shapes=(shapes,), strict=False)
@@ -59,7 +60,8 @@ def _convert(model: Path, into: Path, _scratch: Path) -> None:
         raise unsupported(_TITLE, f"{traced.place.operator}: {reason}") from error
     if fixed := _fixed(exported, source.inputs):
         raise unsupported(_TITLE, f"tracing fixes the size of {fixed}, which an operator reads")
-    torch.export.save(exported, into)
+    with into.open("wb") as file:  # of a path torch expects its own suffix
+        torch.export.save(exported, file)
 
 
 def _fixed(exported: "ExportedProgram", inputs: "Sequence[TensorSpec]") -> str:
@@ -82,7 +84,8 @@ def _session(path: Path, threads: int) -> Session:
     import torch
 
     torch.set_num_threads(threads)
-    model = torch.export.load(path).module()
+    with path.open("rb") as file:
+        model = torch.export.load(file).module()
 
     def run(feeds: "Mapping[str, Array]") -> "dict[str, Array]":
         with torch.inference_mode():

@@ -7,7 +7,8 @@ import onnx
 from onnx import helper, shape_inference
 
 from compression.dataset import Array
-from compression.exports.tflite import quantization, trial
+from compression.exports import trial
+from compression.exports.tflite import quantization
 from compression.exports.tflite.program import Dims, Refused
 from compression.exports.tflite.quantization import Quantization
 from compression.graph import inspection, shapes, walk
@@ -38,17 +39,15 @@ class Source:
         inferred = shape_inference.infer_shapes(shapes.skeleton(model), data_prop=True).graph
         values = (*inferred.input, *inferred.value_info, *inferred.output)
         self._values = {value.name: value.type.tensor_type for value in values}
-        self._trials = [trial.run(model, size) for size in (2, 3)]
-        """Two sizes of the batch tell what follows from it."""
+        self._trials = [trial.run(model, size) for size in trial.BATCHES]
         self.index: Index = _Taken(model.graph)
 
     def dims(self, name: str) -> Dims:
         """Errors: Refused where inference does not tell the rank."""
         if name in self.index.initializers:
             return tuple(self.index.initializers[name].dims)
-        if all(name in tried.shapes for tried in self._trials):
-            pairs = zip(*(tried.shapes[name].dims for tried in self._trials), strict=True)
-            return tuple(one if one == other else None for one, other in pairs)
+        if (dims := trial.common(self._trials, name)) is not None:
+            return dims
         tensor = self._values.get(name)
         if tensor is None or not tensor.HasField("shape"):
             raise Refused(f"the rank of {name!r} depends on the input")

@@ -24,8 +24,24 @@ def convolutional() -> onnx.ModelProto:
     return b.model([image], [onnx.helper.make_tensor_value_info("map", F, ["batch", 2, None, None])])
 
 
+def flattened() -> onnx.ModelProto:
+    """To a shape that is computed from the size of the batch."""
+    b = Builder(5)
+    size = b.node("Slice", [b.node("Shape", ["pixels"], "whole"), *_numbers(b)], "size")
+    shape = b.node("Concat", [size, b.constant("rest", np.array([-1]))], "shape", axis=0)
+    flat = b.node("Reshape", ["pixels", shape], "flat")
+    b.node("MatMul", [flat, b.weight("w", 12, 5)], "score")
+    pixels = onnx.helper.make_tensor_value_info("pixels", F, ["batch", 3, 2, 2])
+    return b.model([pixels], [onnx.helper.make_tensor_value_info("score", F, ["batch", 5])])
+
+
+def _numbers(b: Builder) -> list[str]:
+    return [b.constant(name, np.array([value])) for name, value in (("start", 0), ("end", 1))]
+
+
 SIZES: dict[str, tuple[Callable[[], onnx.ModelProto], list[tuple[int, ...]]]] = {
     "image": (convolutional, [(1, 3, 5, 40), (2, 3, 24, 17), (3, 3, 64, 64)]),
+    "pixels": (flattened, [(1, 3, 2, 2), (4, 3, 2, 2)]),
     "tokens": (lambda: network("transformer"), [(1, 9), (3, 5), (2, 1)]),
 }
 

@@ -1,7 +1,7 @@
 """Shapes of a graph for one size of the batch, those too that it computes with Shape, Slice and Concat."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,10 +13,14 @@ from compression.dataset import Array
 from compression.graph import shapes, tensors, walk
 from compression.graph.shapes import Shapes
 
-OF_SHAPES = {
+_OF_SHAPES = {
     *("Add", "Cast", "Concat", "Div", "Gather", "Identity", "Mul", "Slice", "Squeeze", "Sub", "Unsqueeze"),
 }
 """What exporters compute new shapes with."""
+
+
+BATCHES = (2, 3)
+"""Two sizes tell what follows from the batch."""
 
 
 class Trial(NamedTuple):
@@ -43,6 +47,33 @@ def run(model: onnx.ModelProto, batch: int) -> Trial:
         _store(light.graph, found)
 
 
+def common(trials: Sequence[Trial], name: str) -> tuple[int | None, ...] | None:
+    """Sizes of a tensor's axes; None for one that differs between sizes of the batch, and for a tensor that
+    stayed unknown in any.
+    """
+    if any(name not in tried.shapes for tried in trials):
+        return None
+    axes = zip(*(tried.shapes[name].dims for tried in trials), strict=True)
+    return tuple(sizes[0] if len(set(sizes)) == 1 else None for sizes in axes)
+
+
+def settle(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy where a Reshape with at most one open axis in its output reads a stored shape."""
+    settled = onnx.ModelProto()
+    settled.CopyFrom(model)
+    trials = [run(model, size) for size in BATCHES]
+    stored = {tensor.name for tensor in settled.graph.initializer}
+    for node in settled.graph.node:
+        if node.op_type != "Reshape" or node.input[1] in stored:
+            continue
+        dims = common(trials, node.output[0])
+        if dims is not None and dims.count(None) <= 1 and 0 not in dims:
+            node.input[1] = f"{node.output[0]}_settled_shape"
+            shape = np.array([-1 if size is None else size for size in dims], np.int64)
+            settled.graph.initializer.append(numpy_helper.from_array(shape, node.input[1]))
+    return settled
+
+
 def _of_batch(model: onnx.ModelProto, size: int) -> dict[str, tuple[int | None, ...]]:
     inputs = tensors.inputs(model.graph)
     batch = {spec.shape[0] for spec in inputs if spec.shape and isinstance(spec.shape[0], str)}
@@ -62,7 +93,7 @@ def _computed(model: onnx.ModelProto, known: Shapes, values: Mapping[str, Array]
         if node.op_type == "Shape" and node.input[0] in known:
             dims = known[node.input[0]].dims
             found[node.output[0]] = np.array(dims[_part(node)], np.int64)
-        elif node.op_type in OF_SHAPES:
+        elif node.op_type in _OF_SHAPES:
             feeds = {name: found.get(name, values.get(name)) for name in walk.reads(node)}
             if all(array is not None for array in feeds.values()):
                 found[node.output[0]] = evaluate(model, node, feeds)
