@@ -3,6 +3,7 @@ go of the interpreter's lock.
 """
 
 import io
+import math
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -17,8 +18,9 @@ from compression.dataset import Array
 from compression.errors import CompressionError
 from compression.inspection import Skipped, SkippedFile
 from compression.intake import png
+from compression.intake.growing import check_size
 from compression.preprocessing import DatasetOptions, ImageOptions
-from compression.validation.limits import MAX_DATASET_BYTES, MAX_PIXELS
+from compression.validation.limits import MAX_PIXELS
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _BROKEN = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError)
@@ -45,26 +47,30 @@ def decode_all(read: Read, names: Sequence[str], options: DatasetOptions, into: 
     Image.MAX_IMAGE_PIXELS = MAX_PIXELS
     shape = _first_shape(read, names, options.image)
     dtype = np.dtype(options.image.dtype)
-    if len(names) * int(np.prod(shape)) * dtype.itemsize > MAX_DATASET_BYTES:
-        raise CompressionError(
-            "limit_decoded_bytes", f"decoded they take more than {MAX_DATASET_BYTES} bytes"
-        )
-    array: Array = np.memmap(into, dtype, "w+", 0, (len(names), *shape))
+    size = math.prod(shape) * dtype.itemsize
+    check_size(len(names) * size)
     broken: dict[int, str] = {}
     most = options.most_broken(len(names))
 
+    def decoded(row: int) -> Array | None:
+        try:
+            return _fitting(_decode(read(row), names[row], options.image), shape, names[row])
+        except _BROKEN as error:
+            broken[row] = f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
+        if len(broken) > most:
+            raise _too_many(broken, names, most)
+        return None
+
     def some(start: int) -> None:
         for row in range(start, min(start + _AT_ONCE, len(names))):
-            try:
-                array[row] = _fitting(_decode(read(row), names[row], options.image), shape, names[row])
-            except _BROKEN as error:
-                broken[row] = f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
-            if len(broken) > most:
-                raise _too_many(broken, names, most)
+            if (pixels := decoded(row)) is not None:
+                os.pwrite(file.fileno(), pixels.data, row * size)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with into.open("xb") as file, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+        file.truncate(len(names) * size)  # rows of broken images stay holes
         for _ in threads.map(some, range(0, len(names), _AT_ONCE)):
             pass
+    array: Array = np.memmap(into, dtype, "r", 0, (len(names), *shape))
     kept = np.setdiff1d(np.arange(len(names)), np.array(sorted(broken), np.int64))
     first = tuple(SkippedFile(name=names[row], reason=broken[row]) for row in sorted(broken)[:_NAMED])
     return Decoded(array, kept, Skipped(count=len(broken), first=first))
@@ -143,15 +149,21 @@ def _cropped(image: Image.Image, size: tuple[int, int], name: str) -> Image.Imag
 
 
 def _numbers(pixels: Array, options: ImageOptions) -> Array:
+    """In one piece. Bytes are put in order before they become floats, four times as many."""
     if options.colour == "BGR":
         pixels = pixels[..., ::-1]
-    if options.dtype == "float32":
-        pixels = pixels * np.float32(options.scale)
-        if options.mean:
-            pixels = pixels - np.array(options.mean, np.float32)
-        if options.std:
-            pixels = pixels / np.array(options.std, np.float32)
-    return pixels.transpose(2, 0, 1) if options.layout == "NCHW" else pixels
+    channels: tuple[int, ...] = (-1,)
+    if options.layout == "NCHW":
+        pixels, channels = pixels.transpose(2, 0, 1), (-1, 1, 1)
+    pixels = np.ascontiguousarray(pixels)
+    if options.dtype == "uint8":
+        return pixels
+    values = pixels * np.float32(options.scale)
+    if options.mean:
+        values -= np.array(options.mean, np.float32).reshape(channels)
+    if options.std:
+        values /= np.array(options.std, np.float32).reshape(channels)
+    return values
 
 
 def _pixels(why: str) -> CompressionError:

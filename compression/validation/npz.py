@@ -221,7 +221,7 @@ def _write_part(member: IO[bytes], part: Part) -> None:
     n = part.shape[0]
     rows = max(1, _CHUNK * n // max(1, part.nbytes))
     for start in range(0, n, rows):
-        member.write(part.chunk(start, start + rows).tobytes())
+        member.write(part.chunk(start, start + rows).data)
 
 
 def _invalid(why: str) -> CompressionError:
