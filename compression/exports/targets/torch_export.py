@@ -1,8 +1,8 @@
 """PyTorch's exported program (.pt2) of the graph, as the training engine reads it; named axes stay open."""
 
 import io
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,6 @@ def _convert(model: Path, into: Path, _scratch: Path) -> None:
     from compression.exports import trial
     from compression.exports.tracing import Traced
     from compression.model import Model
-    from compression.quiet import quiet
 
     source = Model.open(model)
     if source.inspect().traits:
@@ -51,7 +50,7 @@ def _convert(model: Path, into: Path, _scratch: Path) -> None:
     }
     traced = Traced.of(Model(trial.settle(source.proto)))
     try:
-        with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():  # a failure prints the whole graph
+        with _tracing():
             exported = torch.export.export(traced, (inputs,), dynamic_shapes=(shapes,), strict=False)
     except MemoryError:
         raise
@@ -62,6 +61,23 @@ def _convert(model: Path, into: Path, _scratch: Path) -> None:
         raise unsupported(_TITLE, f"tracing fixes the size of {fixed}, which an operator reads")
     with into.open("wb") as file:  # of a path torch expects its own suffix
         torch.export.save(exported, file)
+
+
+@contextmanager
+def _tracing() -> Iterator[None]:
+    """Sizes of one stay possible, and a failure does not print the whole graph."""
+    import torch
+    from torch.fx.experimental import _config
+
+    from compression.quiet import quiet
+
+    with (
+        quiet(),
+        redirect_stderr(io.StringIO()),
+        torch.no_grad(),
+        _config.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
+    ):
+        yield
 
 
 def _fixed(exported: "ExportedProgram", inputs: "Sequence[TensorSpec]") -> str:

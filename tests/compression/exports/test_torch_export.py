@@ -40,7 +40,7 @@ def _numbers(b: Builder) -> list[str]:
 
 
 SIZES: dict[str, tuple[Callable[[], onnx.ModelProto], list[tuple[int, ...]]]] = {
-    "image": (convolutional, [(1, 3, 5, 40), (2, 3, 24, 17), (3, 3, 64, 64)]),
+    "image": (convolutional, [(1, 3, 1, 1), (1, 3, 5, 40), (2, 3, 24, 17), (3, 3, 64, 64)]),
     "pixels": (flattened, [(1, 3, 2, 2), (4, 3, 2, 2)]),
     "tokens": (lambda: network("transformer"), [(1, 9), (3, 5), (2, 1)]),
 }
