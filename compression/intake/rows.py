@@ -49,9 +49,9 @@ def pieces(source: Source) -> Iterator[pa.RecordBatch]:
     total = 0
     try:
         for batch in source.read(source.path):
+            batch.validate(full=True)  # before anything else: even its size follows offsets
             total += batch.nbytes
             budget.check(total)
-            batch.validate(full=True)
             yield from _cut(batch)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise invalid(

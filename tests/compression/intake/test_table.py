@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -158,7 +159,14 @@ def test_labels_of_many_lengths_are_filled_up(tmp_path: Path) -> None:
             assert label.tolist() == [at if at < x % 4 else -1 for at in range(3)]
 
 
+LISTS = arrow_bytes(pa.table({"x": [["a", "b"]] * 10}))
+OUT_OF_BOUNDS = LISTS.replace(
+    struct.pack("<11i", *range(0, 22, 2)), struct.pack("<11i", *range(0, 20, 2), 1 << 30)
+)
+"""Lists that end a gigabyte behind the file: asking such a batch for its size ends the process."""
+
 BAD = {
+    "out of bounds": ("x.arrow", OUT_OF_BOUNDS, "Offset invariant failure"),
     "no sequence": ("x.jsonl", b'{"x": 1, "label": [1]}\n{"x": 2, "label": 1}\n', "row 2, column 'label'"),
     "gap": ("x.jsonl", b'{"x": 1, "label": [1]}\n{"x": 2, "label": [2, null]}\n', "row 2, column 'label'"),
     "missing": ("x.csv", b"x,label\n1,a\n,b\n", "row 2, column 'x'"),
