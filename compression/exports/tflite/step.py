@@ -104,6 +104,15 @@ class Step:
         kind = self.program.kind(like)
         return self.program.tensor(Kind(dims, kind.dtype, kind.grid))
 
+    def middle(
+        self, kind: str, inputs: Sequence[int], options: object = None, dims: Dims | None = None
+    ) -> int:
+        """A result on the way, of the kind of the first input and, unless it is told, of its size."""
+        source = inputs[0]
+        target = self.between(self.program.kind(source).dims if dims is None else dims, source)
+        self.run(kind, inputs, target, options)
+        return target
+
     def run(self, kind: str, inputs: Sequence[int], output: int, options: object = None) -> None:
         self.program.operator(kind, inputs, [output], options)
 

@@ -65,21 +65,3 @@ def _side(step: Step, at: int, order: Order) -> int:
         return step.read(at, order if rank == len(order) else natural(rank))
     full = array.reshape((1,) * (len(order) - rank) + array.shape)
     return step.program.constant(np.ascontiguousarray(full.transpose(order)))
-
-
-@operator("BatchNormalization", data=1)
-def batch_normalization(step: Step) -> None:
-    """A factor and a summand for each channel."""
-    scale, shift, mean, variance = (step.constant(at).astype(np.float64) for at in range(1, 5))
-    factor = scale / np.sqrt(variance + step.attribute("epsilon", 1e-5))
-    order = step.order()
-    shape = [1] * step.rank
-    shape[order.index(1)] = factor.size
-    source = step.read(0, order)
-    scaled = step.between(step.program.kind(source).dims, source)
-    numbers = [
-        step.program.constant(values.astype(np.float32).reshape(shape))
-        for values in (factor, shift - mean * factor)
-    ]
-    step.run("MUL", [source, numbers[0]], scaled, schema.MulOptionsT())
-    step.run("ADD", [scaled, numbers[1]], step.write(order), schema.AddOptionsT())

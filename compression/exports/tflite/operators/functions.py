@@ -123,21 +123,14 @@ def _bound(step: Step, at: int, attribute: str) -> Any:
 def hard_sigmoid(step: Step) -> None:
     """max(0, min(1, alpha * x + beta))"""
     order = step.order()
-    source = step.read(0, order)
-    numbers = {
-        name: step.program.constant(np.array(value, np.float32))
-        for name, value in (
-            ("alpha", step.attribute("alpha", 0.2)),
-            ("beta", step.attribute("beta", 0.5)),
-            ("one", 1.0),
-        )
-    }
-    dims = step.program.kind(source).dims
-    scaled, shifted = step.between(dims, source), step.between(dims, source)
+    alpha, beta, one = (
+        step.program.constant(np.array(value, np.float32))
+        for value in (step.attribute("alpha", 0.2), step.attribute("beta", 0.5), 1.0)
+    )
     positive = schema.AddOptionsT(fusedActivationFunction=schema.ActivationFunctionType.RELU)
-    step.run("MUL", [source, numbers["alpha"]], scaled, schema.MulOptionsT())
-    step.run("ADD", [scaled, numbers["beta"]], shifted, positive)
-    step.run("MINIMUM", [shifted, numbers["one"]], step.write(order), schema.MaximumMinimumOptionsT())
+    scaled = step.middle("MUL", [step.read(0, order), alpha], schema.MulOptionsT())
+    shifted = step.middle("ADD", [scaled, beta], positive)
+    step.run("MINIMUM", [shifted, one], step.write(order), schema.MaximumMinimumOptionsT())
 
 
 @operator("Cast")

@@ -71,6 +71,18 @@ IMAGES: dict[str, tuple[str, Weights]] = {
         "y = BatchNormalization (x, s, b, m, v)",
         {"s": (6,), "b": (6,), "m": (6,), "v": np.linspace(0.1, 1, 6, dtype=np.float32)},
     ),
+    "layer_normalization": (
+        "y = LayerNormalization <epsilon = 1e-6> (x, s, b)",
+        {"s": (9,), "b": (9,)},
+    ),
+    "layer_normalization_of_axes": ("y = LayerNormalization <axis = 2> (x, s)", {"s": (9, 9)}),
+    "layer_normalization_of_channels": (
+        (
+            "c = Conv (x, w, b) t = Transpose <perm = [0, 2, 3, 1]> (c) n = LayerNormalization (t, s, b) "
+            "m = MatMul (n, v) g = Sigmoid (m) y = Transpose <perm = [0, 3, 1, 2]> (g)"
+        ),
+        {**K, "s": (8,), "v": (8, 12)},
+    ),
     "hard_sigmoid": ("y = HardSigmoid (x)", {}),
     "leaky_relu": ("y = LeakyRelu <alpha = 0.1> (x)", {}),
     "clip": ("y = Clip (x, a, b)", {"a": np.float32(-0.3), "b": np.float32(0.4)}),
@@ -228,6 +240,11 @@ REFUSED: dict[str, tuple[str, Weights, str]] = {
         {},
         "AveragePool",
     ),
+    "a_mean_that_is_read": (
+        "n, y = LayerNormalization (x, s)",
+        {"s": (9,)},
+        "LayerNormalization ('node0')",
+    ),
     "groups": ("y = ConvTranspose <group = 2> (x, v)", {"v": (6, 4, 3, 3)}, "ConvTranspose ('node0')"),
     "cubic": ('y = Resize <mode = "cubic"> (x, none, scales)', UP, "Resize"),
     "reflection": ('y = Pad <mode = "reflect"> (x, p)', {"p": ints(0, 0, 1, 1, 0, 0, 1, 1)}, "Pad"),
@@ -247,6 +264,12 @@ def test_what_it_cannot_take_is_named(case: str) -> None:
         convert(graph(body, weights, "n, 6, 9, 9"), "LiteRT")
     assert caught.value.code == "format_unsupported"
     assert sentence in caught.value.detail
+
+
+def test_gelu(compare: Compare) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 9), np.float32)
+    assert compare(graph("y = Gelu (x)", {}, "n, 9", opset=20), x) < 1e-5
+    assert compare(graph('y = Gelu <approximate = "tanh"> (x)', {}, "n, 9", opset=20), x) < 1e-5
 
 
 def test_two_open_axes_of_a_reshape_are_refused() -> None:
