@@ -96,7 +96,7 @@ def _from_file(name: str, archive: members.Members, options: DatasetOptions) -> 
     folder = PurePosixPath(name).parent
     listing = Listing([], [], [], options.labels or "label")
     label, split = options.labels or "label", options.splits if isinstance(options.splits, str) else None
-    for row, record in enumerate(_records(name, archive.read(name)), 1):
+    for row, record in enumerate(_records(name, archive.needed(name)), 1):
         column = next((known for known in _FILE_COLUMNS if known in record), "file")
         listing.files.append(str(folder / _cell(record, column, row)))
         if options.labels or label in record or not name.rpartition("/")[2].startswith("metadata"):

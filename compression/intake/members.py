@@ -23,6 +23,11 @@ class Members(NamedTuple):
     pieces: Callable[[str], Iterator[bytes]]
     """Of a large one. Errors: CompressionError `invalid_archive`."""
 
+    def needed(self, name: str) -> bytes:
+        """What nothing can be done without. Errors: CompressionError `invalid_archive`."""
+        with archive.reading():
+            return self.read(name)
+
     def copy(self, name: str, into: Path) -> Path:
         """Errors: CompressionError `invalid_archive`."""
         with into.open("xb") as file:

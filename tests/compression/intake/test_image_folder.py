@@ -145,6 +145,15 @@ def test_a_bad_labels_file_is_named_by_row_and_column(table: bytes, why: str, tm
         load(hostile.packed({"0.png": png(0), "labels.csv": table}), tmp_path)
 
 
+def test_a_damaged_labels_file_is_named(tmp_path: Path) -> None:
+    table = b"file,label\n" + b"".join(b"0.png,%d\n" % at for at in range(500))
+    data = bytearray(hostile.packed({"0.png": png(0), "labels.csv": table}))
+    at = data.index(b"labels.csv") + 100
+    data[at : at + 20] = bytes(20)
+    with pytest.raises(CompressionError, match="invalid_archive"):
+        load(bytes(data), tmp_path)
+
+
 def claimed(width: int, height: int) -> bytes:
     """A PNG of a few bytes that says it is large."""
 
