@@ -24,11 +24,12 @@ def _outputs(step: Step) -> int:
 
 
 def takes_codes(step: Step) -> bool:
-    """Kernels take weights of int8 around zero."""
+    """Kernels take kernels and matrices of int8 around zero."""
     found = codes(step)
+    single = step.node.op_type == "Conv" or len(step.dims(1)) == 2
     bias_known = not step.has(2) or step.source.constant(step.node.input[2]) is not None
     plain = step.attribute("alpha", 1.0) == step.attribute("beta", 1.0) == 1.0
-    return found is not None and found[1].zero_point == 0 and bias_known and plain
+    return found is not None and found[1].zero_point == 0 and single and bias_known and plain
 
 
 def weight(step: Step, layout: Layout, axis: int) -> int:

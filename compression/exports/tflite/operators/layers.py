@@ -70,10 +70,15 @@ def matmul(step: Step) -> None:
     if step.source.constant(step.node.input[1]) is not None and len(step.dims(1)) == 2:
         _fully_connected(step, weight(step, np.transpose, 0), 1.0)
         return
-    if step.activation != "NONE" or min(len(step.dims(at)) for at in range(2)) < 2:
-        raise Refused("it multiplies a vector, or is followed by an activation")
+    if min(len(step.dims(at)) for at in range(2)) < 2:
+        raise Refused("it multiplies a vector")
     sides = [step.read(at, natural(len(step.dims(at)))) for at in range(2)]
-    step.run("BATCH_MATMUL", sides, step.write(natural(len(step.target))), schema.BatchMatMulOptionsT())
+    options, order = schema.BatchMatMulOptionsT(), natural(len(step.target))
+    if step.activation == "NONE":
+        step.run("BATCH_MATMUL", sides, step.write(order), options)
+        return
+    product = step.middle("BATCH_MATMUL", sides, options, step.target)
+    step.run(step.activation, [product], step.write(order))
 
 
 def _fully_connected(step: Step, weights: int, beta: float) -> None:

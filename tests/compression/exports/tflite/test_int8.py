@@ -117,6 +117,13 @@ def test_scales_of_inputs_compute_in_floats(compare: Compare) -> None:
     assert compare(model, random.standard_normal((2, 6, 9, 9), np.float32)) < 1e-5
 
 
+def test_many_matrices_compute_in_floats(compare: Compare, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 6, 9, 9), np.float32)
+    model = quantized(graph("y = MatMul (x, w)", {"w": (6, 9, 5)}, "n, 6, 9, 9"), x, tmp_path)
+    assert kernels(model)["BATCH_MATMUL"] == "FLOAT32"
+    assert compare(model, x) < 0.02
+
+
 def test_an_activation_that_stays_reads_codes(compare: Compare, tmp_path: Path) -> None:
     x = np.random.default_rng(0).standard_normal((4, 6, 9, 9), np.float32)
     options = {"ActivationSymmetric": True, "QDQKeepRemovableActivations": True}
