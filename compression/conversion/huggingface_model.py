@@ -15,12 +15,14 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from compression.conversion import huggingface_attention, huggingface_config
+from compression.conversion.agreement import compare
 from compression.conversion.convert import convert
 from compression.conversion.failures import converting
 from compression.conversion.huggingface_archive import Directory
 from compression.conversion.huggingface_families import Architecture
 from compression.conversion.original import Argument, Original
 from compression.errors import CompressionError
+from compression.inspection import Conversion
 from compression.quiet import quiet
 from compression.validation import safetensors
 from compression.validation.limits import MAX_BYTES
@@ -34,6 +36,7 @@ _UNREAD = ("position_ids", "attn.bias", "attn.masked_bias", "inv_freq", "num_bat
 """Endings of what older versions stored and newer ones compute."""
 _UNUSED = ("pooler.", "cls.seq_relationship.")
 """Heads that no output here needs."""
+_OTHER_SIZES = ({"batch": 1, "sequence": 1}, {"batch": 2, "sequence": 11})
 _SHOWN = 8
 _UNDECLARED = ("id2label", "num_labels", "rope_theta", "rope_scaling", "partial_rotary_factor", "head_dim")
 """Settings that transformers reads without declaring them for each class."""
@@ -48,7 +51,20 @@ def load(directory: Directory, into: Path, scratch: Path) -> Mapping[str, Any]:
     names = huggingface_config.labels(directory.config) if architecture.labelled else ()
     for weights in directory.weights:
         weights.unlink()  # the model holds them: room for what it becomes
-    return {**convert(_original(architecture, config, model), into, scratch), "classes": names}
+    original = _original(architecture, config, model)
+    conversion = convert(original, into, scratch)["conversion"]
+    return {"conversion": _compared(original, into, conversion), "classes": names}
+
+
+def _compared(original: Original, into: Path, first: Conversion) -> Conversion:
+    """At other sizes, too: one of each, which exporters are apt to take for special, and a longer text.
+
+    Errors: CompressionError `conversion_differs`.
+    """
+    found = [first, *(compare(original, into, sizes) for sizes in _OTHER_SIZES)]
+    difference = max(each.difference for each in found)
+    samples = sum(each.samples for each in found)
+    return first.model_copy(update={"difference": difference, "samples": samples})
 
 
 def _stored(files: Sequence[Path]) -> dict[str, Stored]:

@@ -45,6 +45,7 @@ def test_a_network_computes_the_same(name: str, tmp_path: Path) -> None:
     assert found.format == "huggingface_zip"
     assert found.opset == 20
     assert found.conversion.framework == "transformers"
+    assert found.conversion.samples == 3 * (3 + 1 + 2)
     assert found.conversion.difference < 1e-5
     prefix = next((known for known in INPUTS if name.startswith(known)), "")
     assert [spec.name for spec in found.inputs] == INPUTS.get(prefix, TEXT)
