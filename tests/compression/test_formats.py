@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import zstandard
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from compression import runtime
@@ -30,6 +31,24 @@ def test_a_model_in_order_keeps_all_it_says(name: str, normalise: Normalise) -> 
 def test_pieces_are_the_bytes_of_protobuf(name: str) -> None:
     proto = network(name)
     assert b"".join(serialization.chunks(proto)) == proto.SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("name", networks.NETWORKS)
+def test_a_large_file_is_read_in_pieces(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serialization, "_LARGE", 0)
+    path = tmp_path / "model.onnx"
+    content = network(name).SerializeToString(deterministic=True)
+    path.write_bytes(content)
+    assert serialization.parse(path) == onnx.ModelProto.FromString(content)
+    for length in range(1, len(content), max(1, len(content) // 99)):
+        path.write_bytes(content[:length])
+        try:
+            whole = onnx.ModelProto.FromString(content[:length])
+        except DecodeError:
+            with pytest.raises(DecodeError):
+                serialization.parse(path)
+        else:
+            assert serialization.parse(path) == whole
 
 
 def test_nodes_are_sorted_and_a_sorted_graph_is_left_alone(normalise: Normalise) -> None:
