@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from compression import runtime
-from compression.conversion import huggingface_model
-from compression.conversion.huggingface_families import ARCHITECTURES
+from compression.conversion import huggingface_model, huggingface_weights
+from compression.conversion.huggingface_families import ARCHITECTURES, Architecture
 from compression.formats import load_model
 from compression.validation.safetensors import Stored
 from tests.compression import networks
@@ -90,6 +91,35 @@ def test_settings_under_older_names_mean_what_they_mean_to_transformers(settings
     wanted = transformers.Qwen2Config(**given)
     for name in ("rope_parameters", "hidden_size", "num_labels", "tie_word_embeddings", *settings):
         assert getattr(have, name, None) == getattr(wanted, name, None)
+
+
+@pytest.mark.parametrize("known", ARCHITECTURES.values(), ids=lambda known: known.name)
+def test_the_table_agrees_with_transformers(known: Architecture) -> None:
+    config = getattr(transformers, known.family.config)
+    assert getattr(transformers, known.name).config_class is config
+    assert config.model_type == known.family.model_type
+    assert {*known.family.sizes, known.family.layers} - {"head_dim"} <= set(config.__dataclass_fields__)
+
+
+OLDER = {
+    "GPT2LMHeadModel": lambda name: name.removeprefix("transformer."),
+    "BertForSequenceClassification": lambda name: name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+        "LayerNorm.bias", "LayerNorm.beta"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OLDER)
+def test_weights_under_names_of_older_versions_are_found(name: str, tmp_path: Path) -> None:
+    folder = huggingface.save(name, tmp_path / "saved")
+    file = folder / "model.safetensors"
+    save_file({OLDER[name](old): weight for old, weight in load_file(file).items()}, file)
+    given, stored = json.loads((folder / "config.json").read_text()), huggingface_weights.stored([file])
+    config = huggingface_model._config(ARCHITECTURES[name], given, stored)
+    loaded = huggingface_model._load(ARCHITECTURES[name], config, [file], stored).state_dict()
+    wanted = huggingface.build(name).state_dict()
+    assert loaded.keys() == wanted.keys()
+    assert all(torch.equal(loaded[key], weight) for key, weight in wanted.items())
 
 
 def test_an_onnx_file_in_a_tar_is_still_one(tmp_path: Path) -> None:
