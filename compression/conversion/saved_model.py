@@ -6,6 +6,7 @@ graph is imported without what is not needed; variables are filled by the one fu
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -84,8 +85,8 @@ class _Running(NamedTuple):
             _read_variables(whole)
             session = _v1.Session(config=_one_thread())
             if restore:
-                filename = {graph.saver_def.filename_tensor_name: str(folder / "variables" / "variables")}
-                session.run(restore, filename)
+                with chdir(folder):  # as another user it sees no directory above
+                    session.run(restore, {graph.saver_def.filename_tensor_name: "variables/variables"})
         inputs = {name: signature.inputs[name].name for name in sorted(signature.inputs)}
         arguments = tuple(_argument(name, signature.inputs[name]) for name in inputs)
         return cls(session, inputs, outputs, arguments)
