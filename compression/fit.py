@@ -1,7 +1,7 @@
 """Does a data set fit a model? Decided on inspections alone, without opening either."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from compression.errors import FieldError
@@ -87,7 +87,20 @@ def misfits(model: ModelInspection, data: DatasetInspection) -> list[FieldError]
             reason = _misfit(spec, arrays, assigned.get(spec.name))
             if reason:
                 reasons.append(f"split {split!r}: {reason}")
+    reasons += _beyond(model, data)
     return [FieldError("/dataset_id", reason) for reason in reasons]
+
+
+def _beyond(model: ModelInspection, data: DatasetInspection) -> Iterator[str]:
+    """Integers that no row of the model's table has."""
+    assigned = assign(model.inputs, {array.name for array in data.arrays})
+    for name, rows in model.lookups.items():
+        largest = data.largest.get(assigned.get(name, ""), 0)
+        if largest >= rows:
+            yield (
+                f"input {name!r} takes integers below {rows}, those of the data set go up to {largest}: "
+                "another tokenizer than the model's?"
+            )
 
 
 def _misfit(spec: TensorSpec, arrays: Mapping[str, ArraySpec], name: str | None) -> str | None:

@@ -54,8 +54,14 @@ class ModelInspection(BaseModel):
     macs: int | None = Field(description="multiply-accumulates of one sample; null where shapes are unknown")
     bytes: int
     traits: frozenset[Trait]
+    lookups: dict[str, int] = Field(
+        default={}, description="inputs that a table is looked up with: integers must lie below its rows"
+    )
     abilities: dict[str, dict[str, Any]] = Field(
         default={}, description="what techniques found that they could do with it, by technique"
+    )
+    classes: tuple[str, ...] = Field(
+        default=(), description="name of each class, in order, where the upload tells"
     )
     conversion: Conversion | None = Field(default=None, description="null where the upload was ONNX already")
 
@@ -104,6 +110,9 @@ class DatasetInspection(BaseModel):
     classes: tuple[str, ...] = Field(default=(), description="name of each label, in order")
     class_counts: dict[str, tuple[int, ...]] = Field(
         default={}, description="samples of each class, by split; in the order of `classes`"
+    )
+    largest: dict[str, int] = Field(
+        default={}, description="of inputs of 32 or 64 bit integers, token ids say, the largest of all splits"
     )
     skipped: Skipped = Skipped()
     preprocessing: DatasetOptions | None = Field(default=None, description="what was done to the upload")

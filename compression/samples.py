@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 
 from compression import runtime
 from compression.dataset import Array, Dataset, Split
 from compression.errors import CompressionError
+from compression.graph import lookups
 from compression.inspection import TensorSpec
 from compression.model import Model
 
@@ -73,7 +73,7 @@ def random_split(model: Model, image: int, other: int, random: np.random.Generat
         size = image if len(spec.shape) >= 4 else other
         sizes = [_size(axis, 1 if at == 0 or axis in batch else size) for at, axis in enumerate(spec.shape)]
         shape = (_RANDOM, *(sizes[1:] if batched else sizes))
-        arrays[spec.name] = _values(spec, shape, _bound(model.proto.graph, spec.name), random)
+        arrays[spec.name] = _values(spec, shape, lookups.rows(model.proto.graph, spec.name) or 2, random)
     return Split(arrays, None)
 
 
@@ -87,21 +87,6 @@ def _values(spec: TensorSpec, shape: Sequence[int], bound: int, random: np.rando
     if spec.dtype == "string":
         return np.full(shape, "", dtype=object)
     return random.integers(0, bound, shape).astype(spec.dtype)
-
-
-def _bound(graph: onnx.GraphProto, name: str) -> int:
-    """Indices below it are valid: rows of the table that the input looks up; 2 where it looks up none."""
-    rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
-    names = {name}
-    for node in graph.node:
-        if node.op_type == "Cast" and node.input[0] in names:
-            names.add(node.output[0])
-    tables = [
-        rows.get(node.input[0], 0)
-        for node in graph.node
-        if node.op_type == "Gather" and node.input[1] in names
-    ]
-    return min((count for count in tables if count), default=2)
 
 
 def first(split: Split, inputs: Sequence[TensorSpec], count: int) -> Iterator[dict[str, Array]]:

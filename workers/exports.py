@@ -118,7 +118,7 @@ class Exporting:
             format=made.format,
             inputs=model.inputs,
             outputs=model.outputs,
-            labels=data.classes if data else (),
+            labels=model.classes or (data.classes if data else ()),
             preprocessing=data.preprocessing if data else None,
             measurements=measured,
             provenance=dict(made.provenance),

@@ -18,8 +18,9 @@ from workers.lease import InspectionLease
 from workers.operations import Examine, Examined, InspectDataset, InspectModel, Limits, Preview
 from workers.sandbox import Done
 
-_SECONDS = 25.0
-_EXAMINE = 12.0
+_SECONDS = 90.0
+"""A model of another framework is converted, and run beside it."""
+_EXAMINE = 40.0
 _BYTES_PER_SECOND = 20 << 20
 _log = structlog.get_logger()
 _INTERNAL = ErrorRecord(

@@ -168,6 +168,7 @@ JOB: Example = {
         "steps": [{"technique": "static_quantization"}],
         "max_metric_drop": 0.01,
         "min_agreement": 0.9,
+        "task": "auto",
     },
     "seed": 0,
     "cache": "use",

@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from compression.dataset import Array, Dataset
+from compression.fit import LABELS
 from compression.inspection import Finding
 
 _CHUNK = 4 << 20
@@ -39,6 +40,16 @@ def chunks(array: Array) -> Iterator[Array]:
     rows = max(1, _CHUNK * len(array) // max(1, array.nbytes))
     for start in range(0, len(array), rows):
         yield np.asarray(array[start : start + rows])
+
+
+def largest_integers(data: Dataset) -> dict[str, int]:
+    """Of each input of 32 or 64 bit integers, over all splits."""
+    found: dict[str, int] = {}
+    for key, array in data.arrays.items():
+        name = key.partition("/")[2]
+        if array.dtype.kind in "iu" and array.dtype.itemsize >= 4 and array.size and name not in LABELS:
+            found[name] = max(found.get(name, 0), *(int(chunk.max()) for chunk in chunks(array)))
+    return found
 
 
 def findings(data: Dataset, *, prepared: bool = False) -> list[Finding]:

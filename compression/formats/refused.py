@@ -8,7 +8,13 @@ _EXPORT = (
     "export the model to ONNX (PyTorch: torch.onnx.export(model, inputs, 'model.onnx', dynamo=True)) "
     "and upload that"
 )
-_RUNS_CODE = f"reading a pickle runs code, so it is never opened; {_EXPORT}"
+_RUNS_CODE = (
+    "reading a pickle runs code, so it is never opened; save a transformers model with "
+    f"model.save_pretrained(folder, safe_serialization=True) and upload a zip of that folder, or {_EXPORT}"
+)
+_WITH_CONFIG = (
+    "pack it in a zip beside its config.json (model.save_pretrained(folder) of transformers writes both)"
+)
 _SAVEZ = (
     "save the arrays with numpy.savez_compressed('data.npz', "
     "**{'calibration/image': …, 'test/image': …, 'test/label': …})"
@@ -73,7 +79,7 @@ _REFUSED: tuple[tuple[str, Purpose, str, tuple[str, ...], Recognises, str], ...]
         "safetensors",
         (".safetensors",),
         _safetensors,
-        f"it holds weights but no graph; {_EXPORT}",
+        f"it holds weights but no network; {_WITH_CONFIG}, or {_EXPORT}",
     ),
     (
         "litert",

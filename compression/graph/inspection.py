@@ -4,7 +4,7 @@ from collections import Counter
 
 import onnx
 
-from compression.graph import macs, shapes, tensors, walk, weights
+from compression.graph import lookups, macs, shapes, tensors, walk, weights
 from compression.inspection import ModelInspection
 
 
@@ -27,6 +27,9 @@ def inspect(model: onnx.ModelProto, format_name: str, size: int) -> ModelInspect
         macs=macs.count(graph.node, known),
         bytes=size,
         traits=weights.traits(graph),
+        lookups={
+            spec.name: count for spec in inputs if (count := lookups.rows(graph, spec.name)) is not None
+        },
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from compression import doctor
 from compression.dataset import Array, Dataset
 from compression.doctor.labels import class_counts
+from compression.doctor.values import largest_integers
 from compression.errors import CompressionError
 from compression.fit import LABELS
 from compression.intake import splits
@@ -72,6 +73,7 @@ def details(into: Path, options: DatasetOptions | None, classes: Sequence[str] =
         "preprocessing": options,
         "classes": tuple(classes),
         "class_counts": class_counts(data, len(classes)),
+        "largest": largest_integers(data),
         "findings": doctor.findings(data, classes, prepared=options is not None),
     }
 

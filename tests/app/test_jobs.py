@@ -16,7 +16,12 @@ def artifact(tmp_path: Path) -> Path:
 
 
 def expected(job: Json, **changed: object) -> Json:
-    recipe = {"steps": [{"technique": "half_precision"}], "max_metric_drop": 0.01, "min_agreement": 0.9}
+    recipe = {
+        "steps": [{"technique": "half_precision"}],
+        "max_metric_drop": 0.01,
+        "min_agreement": 0.9,
+        "task": "auto",
+    }
     return {
         "id": job["id"],
         "state": "queued",

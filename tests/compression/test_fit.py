@@ -58,6 +58,15 @@ def test_names_an_input_without_array() -> None:
     )
 
 
+def test_tokens_that_the_model_does_not_know() -> None:
+    tokens = TensorSpec(name="input_ids", dtype="int64", shape=("batch", "length"))
+    encoder = model(tokens).model_copy(update={"lookups": {"input_ids": 100}})
+    texts = data(("input_ids", "int64", (8, 4)))
+    assert fit.misfits(encoder, texts.model_copy(update={"largest": {"input_ids": 99}})) == []
+    (error,) = fit.misfits(encoder, texts.model_copy(update={"largest": {"input_ids": 100}}))
+    assert error.detail.startswith("input 'input_ids' takes integers below 100, those of the data set go up")
+
+
 def test_refuses_a_cast_that_loses_values() -> None:
     tokens = TensorSpec(name="tokens", dtype="int32", shape=("batch", "length"))
     (error,) = fit.misfits(model(tokens), data(("tokens", "int64", (5, 9))))

@@ -26,8 +26,8 @@ def archive(members: dict[str, bytes]) -> bytes:
     return zstandard.compress(file.getvalue())
 
 
-def reviews(unknown: int = 1) -> bytes:
-    tokenizer = Tokenizer(models.WordLevel({**WORDS, "[UNK]": unknown}, "[UNK]"))
+def reviews(last: int = 3) -> bytes:
+    tokenizer = Tokenizer(models.WordLevel({**WORDS, "bad": last}, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     texts = [("good film", "bad one", "fair")[at % 3] for at in range(60)]
     table, labels = io.BytesIO(), [text.split()[0] for text in texts]
@@ -52,3 +52,9 @@ def test_an_encoder_and_its_texts(service: Service, tmp_path: Path) -> None:
     assert job["state"] == "succeeded", job["error"]
     assert job["measurements"]["task"] == "classification"
     assert job["measurements"]["compressed"]["metric"]["n"] == inspection["splits"]["test"]
+
+    other = service.dataset(reviews(last=100), "reviews.tar.zst", options={"text": {"max_length": 4}})
+    body = {"model_id": model["id"], "dataset_id": other["id"], "recipe": job["recipe"]}
+    refused = service.client.post("/v1/jobs", json=body)
+    assert (refused.status_code, refused.json()["code"]) == (422, "dataset_misfit")
+    assert "integers below 100" in refused.json()["errors"][0]["detail"]

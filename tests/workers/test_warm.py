@@ -6,9 +6,11 @@ from pathlib import Path
 
 _WITHOUT = """
 import sys
+LATE = {"PIL", "pyarrow", "keras", "h5py", "openvino", "flatbuffers", "ai_edge_litert", "tokenizers",
+        "transformers", "onnx_ir", "onnxscript"}
 class Missing:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"PIL", "pyarrow", "keras", "h5py", "openvino", "onnx_ir", "onnxscript"}:
+        if name.split(".")[0] in LATE:
             raise ModuleNotFoundError(name, name=name.split(".")[0])
 sys.meta_path.insert(0, Missing())
 import compression
