@@ -24,7 +24,7 @@ from compression.conversion import saved_model_archive, saved_model_graph, saved
 from compression.conversion.agreement import compare
 from compression.conversion.failures import converting, failed
 from compression.conversion.layout import channels_first
-from compression.conversion.original import Argument, Original
+from compression.conversion.original import Argument, Original, axes, sample
 from compression.conversion.saved_model_graph import Plan
 from compression.engine.convert import to_numpy, to_torch
 from compression.quiet import quiet
@@ -33,10 +33,11 @@ from compression.validation import onnx_model
 _v1 = tf.compat.v1
 _OPSET = 18
 """The newest that tf2onnx writes."""
-_SETTINGS = ("config", "config_proto", "executor_type", "_class", "_XlaMustCompile")
+_SETTINGS = ("config", "config_proto", "executor_type", "_class", "_XlaMustCompile", "_output_shapes")
 """Attributes that tell TensorFlow how to run, not what."""
 _LOOPS = frozenset({"If", "StatelessIf", "While", "StatelessWhile"})
 _KNOWN = saved_model_operators.COMPUTING | saved_model_operators.RESTORING
+_BATCHES, _SIZE = (2, 3), 9
 _BYTE = 1 << 8
 """Where no table of embeddings bounds integers, those of a byte."""
 
@@ -103,7 +104,11 @@ def _needed(graph: Any, nodes: list[str], plan: Plan) -> Any:
     called = [function for function in needed.library.function if function.signature.name in plan.functions]
     del needed.library.function[:]
     needed.library.function.extend(called)
-    every = [*needed.node, *(node for function in called for node in function.node_def)]
+    for function in needed.library.function:
+        for name in ("api_implements", "_noinline"):  # they would keep a call from being put in place
+            function.attr.pop(name, None)
+    bodies = [node for function in needed.library.function for node in function.node_def]
+    every = [*needed.node, *bodies]
     saved_model_operators.check({node.op for node in every} - plan.functions, _KNOWN)
     for node in every:
         node.device = ""
@@ -164,9 +169,10 @@ def _export(running: _Running, path: Path) -> int:
             whole, opset=_OPSET, input_names=inputs, output_names=outputs, tensors_to_rename=renamed
         )
         model = tf2onnx.optimizer.optimize_graph(made).make_model("saved_model")
-    _name_axes(model.graph, running)
+    below = _rows(simple)
+    _name_axes(model.graph, running, _batched(running, below))
     path.write_bytes(model.SerializeToString())
-    return _rows(simple)
+    return below
 
 
 def _rows(graph: Any) -> int:
@@ -189,8 +195,20 @@ def _inlined(graph: Any, kept: list[str]) -> Any:
     return tf_optimizer.OptimizeGraph(config, whole)
 
 
-def _name_axes(graph: Any, running: _Running) -> None:
-    """tf2onnx numbers them. An output's first axis is the batch where it follows it."""
+def _batched(running: _Running, below: int) -> frozenset[str]:
+    """Outputs as long as the batch: told by two of them."""
+    arguments = [replace(argument, below=below) for argument in running.arguments]
+    found = frozenset(running.outputs)
+    for batch in _BATCHES:
+        sizes = dict.fromkeys(axes(arguments), _SIZE) | {"batch": batch}
+        made = running.run(list(sample(arguments, sizes, np.random.default_rng(0)).values()))
+        lengths = zip(running.outputs, made, strict=True)
+        found &= {name for name, array in lengths if array.ndim and len(array) == batch}
+    return found
+
+
+def _name_axes(graph: Any, running: _Running, batched: frozenset[str]) -> None:
+    """tf2onnx numbers them."""
     shapes = {argument.name: argument.shape for argument in running.arguments}
     for value in graph.input:
         for dim, size in zip(value.type.tensor_type.shape.dim, shapes[value.name], strict=True):
@@ -199,7 +217,7 @@ def _name_axes(graph: Any, running: _Running) -> None:
     for value in graph.output:
         for index, dim in enumerate(value.type.tensor_type.shape.dim):
             if dim.HasField("dim_param"):
-                dim.dim_param = "" if index else "batch"
+                dim.dim_param = "batch" if index == 0 and value.name in batched else ""
 
 
 class _Module(nn.Module):

@@ -40,6 +40,14 @@ class Tokens(tf.Module):  # type: ignore[misc, unused-ignore]
         return {"pooled": tf.reduce_mean(tf.gather(self.table, ids), axis=1)}
 
 
+class Counting(tf.Module):  # type: ignore[misc, unused-ignore]
+    """A loop, and an output that is not as long as the batch."""
+
+    def __call__(self, x: Any) -> Any:
+        doubled = tf.while_loop(lambda i, _: i < 3, lambda i, y: (i + 1, y * 2.0), (0, x))[1]
+        return {"doubled": doubled, "columns": tf.transpose(x)}
+
+
 def _saved(module: Any, spec: Any, folder: Path, names: tuple[str, ...] = ("serving_default",)) -> Path:
     call = tf.function(module.__call__, input_signature=[spec])
     tf.saved_model.save(module, str(folder / "model"), signatures=dict.fromkeys(names, call))
@@ -70,6 +78,16 @@ def test_every_open_axis_stays_open(tmp_path: Path) -> None:
     assert found.conversion is not None
     assert found.conversion.difference < 1e-5
     assert found.inputs[0].shape == ("batch", "ids_1")
+
+
+def test_a_loop_and_an_output_without_a_batch(tmp_path: Path) -> None:
+    found = _load(_saved(Counting(), tf.TensorSpec((None, 4), tf.float32, "x"), tmp_path))
+    assert found.conversion is not None
+    assert found.conversion.difference < 1e-5
+    assert {output.name: output.shape for output in found.outputs} == {
+        "doubled": ("batch", 4),
+        "columns": (4, None),
+    }
 
 
 class Reading(tf.Module):  # type: ignore[misc, unused-ignore]
