@@ -11,7 +11,7 @@ from compression.formats.format import REGISTRY, Details, Format, Purpose, Uploa
 
 HEAD = 4096
 _WANTED = {
-    "model": "upload an ONNX or Keras file, or a Hugging Face directory in an archive",
+    "model": "upload an ONNX or Keras file, or a Hugging Face directory or SavedModel in an archive",
     "dataset": "upload NumPy arrays (.npz), a table or an archive of images",
 }
 
