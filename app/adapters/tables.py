@@ -1,4 +1,4 @@
-"""The tables. Times are milliseconds of the database's clock; every row belongs to a project."""
+"""The tables; every row belongs to a project."""
 
 from sqlalchemy import (
     BigInteger,
@@ -6,80 +6,44 @@ from sqlalchemy import (
     Column,
     Float,
     ForeignKey,
-    ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
 )
 
+from app.adapters.columns import blob, created, lease, metadata, project
 from app.adapters.database import Json, State
 from app.domain.states import InspectionState, JobState, StepState, UploadState
-
-metadata = MetaData(
-    naming_convention={
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _project() -> Column[str]:
-    return Column("project_id", Text, ForeignKey("projects.id"), nullable=False)
-
-
-def _created() -> Column[int]:
-    return Column("created_at", BigInteger, nullable=False)
-
-
-def _lease() -> list[Column[int] | Column[str]]:
-    """Whoever holds the lease works on the row; the fence tells its effects from those of earlier holders."""
-    return [
-        Column("lease_owner", Text),
-        Column("lease_until", BigInteger),
-        Column("fence", Integer, nullable=False, server_default="0"),
-        Column("attempts", Integer, nullable=False, server_default="0"),
-        # when a message was last sent: queued long ago and few messages waiting means that it was lost
-        Column("message_at", BigInteger, nullable=False),
-    ]
-
-
-def _blob(column: str) -> ForeignKeyConstraint:
-    """A row that names bytes the project does not have must be impossible."""
-    return ForeignKeyConstraint(["project_id", column], ["blobs.project_id", "blobs.sha256"])
-
 
 projects = Table(
     "projects",
     metadata,
     Column("id", Text, primary_key=True),
     Column("name", Text, nullable=False),
-    _created(),
+    created(),
 )
 
 api_keys = Table(
     "api_keys",
     metadata,
     Column("id", Text, primary_key=True),
-    _project(),
+    project(),
     Column("name", Text, nullable=False),
     Column("shown", Text, nullable=False),
     Column("sha256", Text, nullable=False, unique=True),
     Column("revoked_at", BigInteger),
-    _created(),
+    created(),
 )
 
 blobs = Table(
     "blobs",
     metadata,
-    _project(),
+    project(),
     Column("sha256", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
-    _created(),
+    created(),
     PrimaryKeyConstraint("project_id", "sha256"),
     Index("ix_blobs_sha256", "sha256"),
 )
@@ -88,16 +52,16 @@ uploads = Table(
     "uploads",
     metadata,
     Column("id", Text, primary_key=True),
-    _project(),
+    project(),
     Column("state", State(UploadState), nullable=False),
     Column("purpose", Text, nullable=False),
     Column("filename", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", Text),
     Column("blob_sha256", Text),
-    _created(),
+    created(),
     Column("completed_at", BigInteger),
-    _blob("blob_sha256"),
+    blob("blob_sha256"),
     Index("ix_uploads_created_at", "created_at"),
     Index("ix_uploads_project_id_blob_sha256", "project_id", "blob_sha256"),
 )
@@ -108,7 +72,7 @@ def _inspected(name: str, *more: Column[str]) -> Table:
         name,
         metadata,
         Column("id", Text, primary_key=True),
-        _project(),
+        project(),
         Column("state", State(InspectionState), nullable=False),
         Column("name", Text, nullable=False),
         Column("labels", Json, nullable=False),
@@ -123,12 +87,12 @@ def _inspected(name: str, *more: Column[str]) -> Table:
         Column("inspection", Json),
         Column("error", Json),
         *more,
-        *_lease(),
-        _created(),
+        *lease(),
+        created(),
         Column("ready_at", BigInteger),
         Column("deleted_at", BigInteger),
-        _blob("source_sha256"),
-        _blob("sha256"),
+        blob("source_sha256"),
+        blob("sha256"),
         Index(f"ix_{name}_project_id_created_at_id", "project_id", "created_at", "id"),
         Index(f"ix_{name}_state_message_at", "state", "message_at"),
         Index(f"ix_{name}_project_id_source_sha256", "project_id", "source_sha256"),
@@ -143,7 +107,7 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", Text, primary_key=True),
-    _project(),
+    project(),
     Column("state", State(JobState), nullable=False),
     Column("phase", Text, nullable=False),
     Column("progress", Float, nullable=False, server_default="0"),
@@ -167,11 +131,11 @@ jobs = Table(
     Column("environment", Json),
     Column("error", Json),
     Column("events", Integer, nullable=False, server_default="0"),
-    *_lease(),
-    _created(),
+    *lease(),
+    created(),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
-    _blob("artifact_sha256"),
+    blob("artifact_sha256"),
     Index("ix_jobs_project_id_artifact_sha256", "project_id", "artifact_sha256"),
     Index("ix_jobs_project_id_created_at_id", "project_id", "created_at", "id"),
     Index("ix_jobs_queue_state_created_at_id", "queue", "state", "created_at", "id"),
@@ -182,7 +146,7 @@ jobs = Table(
 steps = Table(
     "steps",
     metadata,
-    _project(),
+    project(),
     Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
     Column("index", Integer, nullable=False),
     Column("technique", Text, nullable=False),
@@ -198,8 +162,8 @@ steps = Table(
     Column("started_at", BigInteger),
     Column("completed_at", BigInteger),
     PrimaryKeyConstraint("job_id", "index"),
-    _blob("output_sha256"),
-    _blob("checkpoint_sha256"),
+    blob("output_sha256"),
+    blob("checkpoint_sha256"),
     Index("ix_steps_project_id_output_sha256", "project_id", "output_sha256"),
     Index("ix_steps_project_id_checkpoint_sha256", "project_id", "checkpoint_sha256"),
 )
@@ -207,7 +171,7 @@ steps = Table(
 job_models = Table(
     "job_models",
     metadata,
-    _project(),
+    project(),
     Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
     Column("model_id", Text, ForeignKey("models.id"), nullable=False),
     PrimaryKeyConstraint("job_id", "model_id"),
@@ -218,7 +182,7 @@ job_models = Table(
 events = Table(
     "events",
     metadata,
-    _project(),
+    project(),
     Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
     Column("id", Integer, nullable=False),
     Column("type", Text, nullable=False),
@@ -231,7 +195,7 @@ artifacts = Table(
     "artifacts",
     metadata,
     Column("id", Text, primary_key=True),
-    _project(),
+    project(),
     Column("job_id", Text, ForeignKey("jobs.id"), nullable=False),
     Column("format", Text, nullable=False),
     Column("filename", Text, nullable=False),
@@ -243,9 +207,9 @@ artifacts = Table(
     Column("proof", Json),
     Column("bundle_sha256", Text),
     Column("bundle_bytes", BigInteger),
-    _created(),
-    _blob("sha256"),
-    _blob("bundle_sha256"),
+    created(),
+    blob("sha256"),
+    blob("bundle_sha256"),
     Index("ix_artifacts_job_id", "job_id"),
     Index("ix_artifacts_project_id_sha256", "project_id", "sha256"),
     Index("ix_artifacts_project_id_bundle_sha256", "project_id", "bundle_sha256"),
@@ -254,15 +218,15 @@ artifacts = Table(
 step_cache = Table(
     "step_cache",
     metadata,
-    _project(),
+    project(),
     Column("key", Text, nullable=False),
     Column("output_sha256", Text, nullable=False),
     Column("details", Json, nullable=False),
     Column("inspection", Json, nullable=False),
-    _created(),
+    created(),
     Column("used_at", BigInteger, nullable=False),
     PrimaryKeyConstraint("project_id", "key"),
-    _blob("output_sha256"),
+    blob("output_sha256"),
     Index("ix_step_cache_project_id_output_sha256", "project_id", "output_sha256"),
     Index("ix_step_cache_used_at", "used_at"),
 )
@@ -270,7 +234,7 @@ step_cache = Table(
 idempotency_keys = Table(
     "idempotency_keys",
     metadata,
-    _project(),
+    project(),
     Column("api_key_id", Text, nullable=False),
     Column("route", Text, nullable=False),
     Column("key", Text, nullable=False),
@@ -278,7 +242,7 @@ idempotency_keys = Table(
     Column("status", Integer, nullable=False),
     Column("location", Text),
     Column("body", Text, nullable=False),
-    _created(),
+    created(),
     PrimaryKeyConstraint("project_id", "api_key_id", "route", "key"),
     Index("ix_idempotency_keys_created_at", "created_at"),
 )

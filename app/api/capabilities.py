@@ -5,7 +5,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 import compression.techniques  # noqa: F401  loading the folder fills the registry
-from app.api import examples, render, schemas
+from app.api import render, schemas, service_examples
 from app.api.context import Project, Wired
 from app.api.documents import answers
 from app.api.routing import resource
@@ -20,7 +20,7 @@ router = resource("/v1/capabilities", "service")
     "",
     summary="What this service can do",
     response_model=schemas.Capabilities,
-    responses=answers(200, examples.CAPABILITIES),
+    responses=answers(200, service_examples.CAPABILITIES),
 )
 def get_capabilities(request: Request, services: Wired, project: Project) -> Response:
     settings = services.settings

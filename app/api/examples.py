@@ -10,8 +10,8 @@ UPLOAD_ID = "upl_01m86bdby0q6bv9jnynqw4wzfr"
 JOB_ID = "job_01m86bdc2bs1w8vc1cby0m2yaz"
 ARTIFACT_ID = "art_01m86bdc656mbrnc37d13nxvhb"
 _SHA = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-_NOW = "2026-11-24T09:00:00.000Z"
-_LATER = "2026-11-24T09:00:07.412Z"
+NOW = "2026-11-24T09:00:00.000Z"
+LATER = "2026-11-24T09:00:07.412Z"
 
 UPLOAD_REQUESTS = (
     ("a model", {"filename": "fashion_mnist_resnet.onnx", "bytes": 2846113, "purpose": "model"}),
@@ -25,10 +25,10 @@ UPLOAD: Example = {
     "bytes": 2846113,
     "sha256": None,
     "content_url": f"/v1/uploads/{UPLOAD_ID}/content",
-    "created_at": _NOW,
+    "created_at": NOW,
     "completed_at": None,
 }
-UPLOAD_COMPLETED: Example = {**UPLOAD, "state": "completed", "sha256": _SHA, "completed_at": _LATER}
+UPLOAD_COMPLETED: Example = {**UPLOAD, "state": "completed", "sha256": _SHA, "completed_at": LATER}
 
 REGISTER_REQUEST: Example = {
     "upload_id": "(id of a completed upload)",
@@ -84,11 +84,11 @@ _PROCESSING: Example = {
     "sha256": None,
     "bytes": None,
     "error": None,
-    "created_at": _NOW,
+    "created_at": NOW,
     "ready_at": None,
     "inspection": None,
 }
-_READY: Example = {**_PROCESSING, "state": "ready", "sha256": _SHA, "bytes": 2846113, "ready_at": _LATER}
+_READY: Example = {**_PROCESSING, "state": "ready", "sha256": _SHA, "bytes": 2846113, "ready_at": LATER}
 _MODEL = {"id": MODEL_ID, "name": "fashion", "filename": "fashion_mnist_resnet.onnx"}
 _DATASET = {"id": DATASET_ID, "name": "fashion", "filename": "fashion_mnist.npz"}
 MODEL: Example = {**_PROCESSING, **_MODEL}
@@ -153,7 +153,7 @@ ARTIFACT: Example = {
     "content_url": f"/v1/artifacts/{ARTIFACT_ID}/content",
     "bundle_url": f"/v1/artifacts/{ARTIFACT_ID}/bundle",
     "bundle_bytes": 745010,
-    "created_at": _LATER,
+    "created_at": LATER,
 }
 JOB: Example = {
     "id": JOB_ID,
@@ -186,7 +186,7 @@ JOB: Example = {
     "artifacts": [],
     "environment": None,
     "error": None,
-    "created_at": _NOW,
+    "created_at": NOW,
     "started_at": None,
     "finished_at": None,
 }
@@ -232,8 +232,8 @@ JOB_SUCCEEDED: Example = {
     },
     "artifacts": [ARTIFACT],
     "environment": {"versions": {"onnxruntime": "1.32.0"}, "hardware": {"cores": 2}, "sandbox": "S2"},
-    "started_at": _NOW,
-    "finished_at": _LATER,
+    "started_at": NOW,
+    "finished_at": LATER,
 }
 STEP: Example = {
     "index": 0,
@@ -245,13 +245,13 @@ STEP: Example = {
     "details": {"excluded": []},
     "inspection": MODEL_INSPECTION,
     "measurements": JOB_SUCCEEDED["measurements"],
-    "started_at": _NOW,
-    "completed_at": _LATER,
+    "started_at": NOW,
+    "completed_at": LATER,
 }
 STEPS: Example = {"data": [STEP]}
 REPORT: Example = {**JOB_SUCCEEDED, "steps": [STEP]}
 EVENTS: Example = {
-    "data": [{"id": 1, "type": "job.created", "timestamp": _NOW, "data": {}}],
+    "data": [{"id": 1, "type": "job.created", "timestamp": NOW, "data": {}}],
     "has_more": False,
     "next_cursor": "1",
 }
@@ -265,44 +265,6 @@ TECHNIQUE: Example = {
     "promises": ["smaller"],
     "refuses": {"quantized": "the model is quantized already"},
     "parameters": {"type": "object", "properties": {"technique": {"const": "half_precision"}}},
-}
-WORKERS: Example = {
-    "data": [
-        {
-            "id": "wrk_01m86bdc6vhzd76fm7ac6hrap2",
-            "alive": True,
-            "queues": ["cpu"],
-            "concurrency": 1,
-            "hardware": {"cores": 2, "memory_bytes": 25179869184},
-            "versions": {"onnxruntime": "1.32.0"},
-            "sandbox": "S2",
-            "started_at": _NOW,
-            "seen_at": _LATER,
-        }
-    ]
-}
-_LACKING: Example = {"available": False, "install": "install pare-server[openvino]"}
-
-
-def _format(title: str, name: str, file: str) -> Example:
-    return {"title": title, "names": [name], "files": [file], "available": True, "install": None}
-
-
-CAPABILITIES: Example = {
-    "version": "0.1.0",
-    "techniques": ["dynamic_quantization", "graph_optimization", "half_precision", "static_quantization"],
-    "model_formats": [_format("ONNX", "onnx", ".onnx")],
-    "dataset_formats": [_format("NumPy .npz", "npz", ".npz")],
-    "artifact_formats": [
-        {**_format("OpenVINO IR", "openvino", "model.openvino.zip"), **_LACKING},
-    ],
-    "targets": ["cpu"],
-    "limits": {"max_model_bytes": 2147483648, "max_dataset_bytes": 8589934592, "job_timeout_seconds": 14400},
-}
-HEALTH: Example = {"status": "ok", "version": "0.1.0"}
-READINESS: Example = {
-    "ready": True,
-    "checks": {"database": True, "redis": True, "blobs": True, "worker": True},
 }
 
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from fastapi import Request
 from starlette.responses import Response
 
-from app.api import examples, render, schemas
+from app.api import render, schemas, service_examples
 from app.api.context import Wired
 from app.api.documents import answers
 from app.api.routing import resource
@@ -13,7 +13,10 @@ router = resource("", "service")
 
 
 @router.get(
-    "/healthz", summary="Is it alive", response_model=schemas.Health, responses=answers(200, examples.HEALTH)
+    "/healthz",
+    summary="Is it alive",
+    response_model=schemas.Health,
+    responses=answers(200, service_examples.HEALTH),
 )
 async def healthz(request: Request) -> Response:
     return render.answer({"status": "ok", "version": request.app.version})
@@ -24,7 +27,7 @@ async def healthz(request: Request) -> Response:
     summary="Can it work",
     response_model=schemas.Readiness,
     responses={
-        **answers(200, examples.READINESS),
+        **answers(200, service_examples.READINESS),
         503: {"model": schemas.Readiness, "description": "A part is away"},
     },
 )
