@@ -91,6 +91,11 @@ class TextOptions(BaseModel):
 class DatasetOptions(BaseModel):
     model_config = _STRICT
     labels: Column | None = Field(default=None, description="column of labels; `label` where there is one")
+    classes: tuple[Column, ...] = Field(
+        default=(),
+        max_length=20_000,
+        description="names of the classes in the model's order; in that of the alphabet where empty",
+    )
     inputs: dict[Column, Column | Annotated[tuple[Column, ...], Field(min_length=1, max_length=4096)]] = (
         Field(
             default={},

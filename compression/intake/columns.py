@@ -126,7 +126,7 @@ class Labels:
         labels = self.into.whole()
         if not self.codes:
             return Filled({"label": labels}, details={"classes": self.classes})
-        classes = tuple(sorted(self.codes))
+        classes = finish.ordered(self.codes, self.classes)
         place = {name: at for at, name in enumerate(classes)}
         order = np.array([place[name] for name in self.codes], np.int64)
         return Filled({"label": order[labels]}, details={"classes": classes})

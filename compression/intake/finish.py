@@ -1,6 +1,6 @@
 """The last step of every way in: split, write, examine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,27 @@ def details(into: Path, options: DatasetOptions | None, classes: Sequence[str] =
     }
 
 
-def encode(values: Sequence[str]) -> tuple[Array, tuple[str, ...]]:
-    """Class names -> labels, by sorted name.
+def encode(values: Sequence[str], given: Sequence[str] = ()) -> tuple[Array, tuple[str, ...]]:
+    """Class names -> labels, by the order `given`, else by sorted name.
 
     Errors: CompressionError `invalid_dataset`.
     """
-    classes = tuple(sorted(set(values)))
-    check_classes(len(classes))
+    classes = ordered(values, given)
     index = {name: at for at, name in enumerate(classes)}
     return np.array([index[value] for value in values], np.int64), classes
+
+
+def ordered(names: Iterable[str], given: Sequence[str] = ()) -> tuple[str, ...]:
+    """Errors: CompressionError `invalid_dataset` of a name that is not among those `given`."""
+    found = set(names)
+    check_classes(len(found))
+    if not given:
+        return tuple(sorted(found))
+    if unknown := sorted(found - set(given)):
+        raise CompressionError("invalid_dataset", f"the class {unknown[0][:80]!r} is none of options.classes")
+    if len(set(given)) != len(given):
+        raise CompressionError("invalid_dataset", "options.classes names a class twice")
+    return tuple(given)
 
 
 def check_classes(count: int) -> None:

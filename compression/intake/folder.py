@@ -38,7 +38,7 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
         listing = _listing(archive, options)
         files = listing.files
         decoded = images.decode_all(lambda row: archive.read(files[row]), files, options, scratch / "images")
-    labels, classes = _numbered(listing)
+    labels, classes = _numbered(listing, options.classes)
     arrays = {next(iter(options.inputs), "image"): decoded.array}
     if labels is not None:
         arrays["label"] = labels
@@ -49,7 +49,7 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
     return told | {"skipped": decoded.skipped, "findings": (*findings, *told["findings"])}
 
 
-def _numbered(listing: Listing) -> tuple[Array | None, tuple[str, ...]]:
+def _numbered(listing: Listing, given: Sequence[str]) -> tuple[Array | None, tuple[str, ...]]:
     """Labels and class names. Numbers in a file of labels are what they are: class numbers, or values."""
     if not listing.labels:
         return None, ()
@@ -61,8 +61,8 @@ def _numbered(listing: Listing) -> tuple[Array | None, tuple[str, ...]]:
                 continue
             if kind is np.int64 and labels.min() < 0:
                 raise _at(int(np.argmin(labels)) + 1, listing.column, "the label is below 0")
-            return labels, ()
-    return finish.encode(listing.labels)
+            return labels, tuple(given)
+    return finish.encode(listing.labels, given)
 
 
 def _listing(archive: members.Members, options: DatasetOptions) -> Listing:

@@ -56,7 +56,7 @@ def make(piece: pa.RecordBatch, given: Given) -> Plan:
     plain = {name: column for name, column in inputs.items() if name not in texts}
     sinks = _plain(plain, piece, given)
     if labels is not None:
-        sinks.append(_labels(labels, piece, given.scratch))
+        sinks.append(_labels(labels, piece, given))
     rows_each = 1
     if texts and given.tokens:
         options = text.chosen(piece, rest, given.options.text)
@@ -106,10 +106,11 @@ def _plain(inputs: Mapping[str, Columns], piece: pa.RecordBatch, given: Given) -
     return sinks
 
 
-def _labels(column: str, piece: pa.RecordBatch, scratch: Path) -> Sink:
+def _labels(column: str, piece: pa.RecordBatch, given: Given) -> Sink:
     if is_sequence(cells.named(piece, column)):
-        return Sequences(column, scratch)
-    return Labels(column, scratch / "labels", class_names(piece.schema, column))
+        return Sequences(column, given.scratch)
+    classes = given.options.classes or class_names(piece.schema, column)
+    return Labels(column, given.scratch / "labels", classes)
 
 
 def class_names(schema: pa.Schema, column: str) -> tuple[str, ...]:

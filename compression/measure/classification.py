@@ -7,6 +7,8 @@ from compression.measure.sums import Sums, wilson
 from compression.measurement import Metric
 
 _TOP = 5
+_CONFUSABLE = 256
+"""Classes at most whose confusions are counted."""
 
 
 def f1(counts: Array) -> Array:
@@ -33,6 +35,8 @@ class Classification:
         self.correct = self.among = 0
         self.counts = Sums()
         self.classes = 0
+        self.confusion: Array | None = None
+        """[labels, decisions]; None where there are many classes."""
 
     def add(self, output: Array, labels: Array) -> None:
         """[N, C] and [N]."""
@@ -44,6 +48,11 @@ class Classification:
         self.correct += int((decided == labels).sum())
         if self.classes > _TOP:
             self.among += int(_ranked(output, labels, _TOP).sum())
+        if self.classes <= _CONFUSABLE:
+            own = np.zeros((self.classes, self.classes), np.int64)
+            inside = labels < self.classes
+            np.add.at(own, (labels[inside], decided[inside]), 1)
+            self.confusion = own if self.confusion is None else self.confusion + own
         labelled, decisions = labels[:, None] == every, decided[:, None] == every
         self.counts.add(np.stack([labelled & decisions, labelled, decisions], axis=1))
 

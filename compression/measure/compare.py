@@ -12,6 +12,8 @@ from compression import runtime, samples
 from compression.dataset import Array, Dataset, Split
 from compression.inspection import TensorSpec
 from compression.measure import latency, layers, question
+from compression.measure.classification import Classification
+from compression.measure.doubts import doubts
 from compression.measure.fidelity import Fidelity
 from compression.measure.question import Asked, Question
 from compression.measure.size import Size
@@ -56,6 +58,9 @@ class _Evaluation:
     def finish(self) -> None:
         if self.fidelity.broken_original:
             self.warnings.append("outputs of the original model hold NaN or infinity; they were left out")
+        original = self.scores[0] if self.scores is not None else None
+        if isinstance(original, Classification) and original.confusion is not None:
+            self.warnings += doubts(original.confusion)
         if self.scores is not None and not self.metrics[0]:
             self.warnings.append(
                 "no label counts, or outputs are no numbers: no task metric, only fidelity was measured"

@@ -214,3 +214,11 @@ def test_endless_zeros_end_at_the_limit(tmp_path: Path) -> None:
     with pytest.raises(CompressionError, match="archive_ratio"):
         load(gzip.compress(info.tobuf() + bytes(info.size), 1), tmp_path, "x.tar.gz")
     assert (tmp_path / "members").stat().st_size <= 100 << 20
+
+
+def test_classes_in_the_order_of_the_model(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+    _, sorted_by_name = load(hostile.packed(members()), tmp_path / "one")
+    _, given = load(hostile.packed(members()), tmp_path / "two", classes=["übel", "a/b"])
+    assert sorted_by_name.classes[::-1] == given.classes == ("übel", "a/b")

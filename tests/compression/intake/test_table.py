@@ -228,3 +228,17 @@ def test_a_small_parquet_that_becomes_large_is_refused(tmp_path: Path) -> None:
     data = parquet_bytes(pa.table({"x": np.zeros(10_000_000)}))
     with pytest.raises(CompressionError, match="limit_decoded_bytes"):
         load(data, tmp_path, "x.parquet")
+
+
+def test_classes_in_the_order_of_the_model(tmp_path: Path) -> None:
+    wanted = ["nein", "vielleicht", "ja"]
+    data, inspection = load(FILES["x.csv"], tmp_path, "x.csv", classes=wanted)
+    assert inspection.classes == tuple(wanted)
+    assert all((split.arrays["x"][:, 0] % 2 * -2 + 2 == split.labels).all() for split in data.splits.values())
+    for classes, why in (
+        (["nein"], "'ja' is none of options.classes"),
+        (["ja", "nein", "ja"], "a class twice"),
+    ):
+        with pytest.raises(CompressionError, match=why) as refusal:
+            load(FILES["x.csv"], tmp_path, "x.csv", classes=classes)
+        assert refusal.value.code == "invalid_dataset"
