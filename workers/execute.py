@@ -178,8 +178,8 @@ class Execution:
 
     def _measure(self, final: StepOutput) -> list[Measurements]:
         """What each step gave, in a fresh child, by the plain runtime, beside the original."""
-        self._lease.phase("measuring")
         self._lease.span = self._span(len(self._steps))
+        self._lease.phase("measuring")
         operation = Measure(
             original=self._desk.file(self.claim.model_sha256),
             compressed=[self._desk.file(output.sha256) for output in self._outputs or [final]],
@@ -196,8 +196,8 @@ class Execution:
         if self.claim.artifact_sha256 is None:
             exporting.keep(final, measured)
         for at, name in enumerate(names):
-            self._lease.phase(f"exporting {name}")
             self._lease.span = self._span(len(self._steps) + 1 + at)
+            self._lease.phase(f"exporting {name}")
             exporting.convert(name, final, measured)
         return exporting.done()
 

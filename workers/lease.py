@@ -48,8 +48,8 @@ class JobLease:
             _log.warning("lease not kept", reason=error.code)
 
     def phase(self, phase: str) -> None:
-        """Tells what begins. Errors: as a call."""
-        self._tell({"phase": phase})
+        """Tells what begins, and how far the job is by then. Errors: as a call."""
+        self._tell({"phase": phase, "progress": round(self.span[0], 4)})
 
     def say(self, message: str) -> None:
         """Errors: as a call."""
