@@ -12,7 +12,7 @@ from compression.model import Model
 from compression.technique import REGISTRY, Technique
 from workers.operations import Examine, Examined, Preview
 
-SECONDS = 15
+SECONDS = 8
 """In which a technique must have examined a model. Native code can exceed it; the child's limit ends that."""
 _LENGTH = 16 << 10
 

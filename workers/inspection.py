@@ -20,7 +20,7 @@ from workers.sandbox import Done
 
 _SECONDS = 90.0
 """A model of another framework is converted, and run beside it."""
-_EXAMINE = 40.0
+_EXAMINE = 20.0
 _BYTES_PER_SECOND = 20 << 20
 _log = structlog.get_logger()
 _INTERNAL = ErrorRecord(

@@ -22,7 +22,7 @@ from workers.supervision import Supervision
 REQUEST = Request(
     operation=InspectModel(source=Path("m.onnx"), filename="m.onnx"),
     private=Path("/nonexistent"),
-    limits=Limits(memory_bytes=1 << 30, disk_bytes=1 << 20, seconds=5),
+    limits=Limits(memory_bytes=1 << 40, disk_bytes=1 << 20, seconds=5),  # the child is this process
     uid=None,
     landlock=True,
     seccomp=True,
