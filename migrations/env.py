@@ -6,7 +6,7 @@ from alembic import context
 from sqlalchemy.types import TypeDecorator
 
 from app.adapters.database import Database
-from app.adapters.tables import metadata
+from app.adapters.tables import projects
 from app.settings import Settings
 
 
@@ -18,7 +18,7 @@ def _render(kind: str, item: object, _context: object) -> str | Literal[False]:
 database = Database(context.config.attributes.get("database_url") or Settings().database)
 with database.migrating() as connection:
     context.configure(
-        connection=connection, target_metadata=metadata, render_as_batch=True, render_item=_render
+        connection=connection, target_metadata=projects.metadata, render_as_batch=True, render_item=_render
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -9,8 +9,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, delete, inspect, select
 from sqlalchemy.exc import IntegrityError
 
+from app.adapters.columns import metadata
 from app.adapters.database import Database
-from app.adapters.tables import artifacts, jobs, metadata
+from app.adapters.tables import artifacts, jobs
 from app.bootstrap import Services, migrate
 from app.settings import Settings
 
