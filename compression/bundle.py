@@ -28,7 +28,7 @@ import numpy as np
 
 feeds = {{}}
 for spec, given in zip_longest(card["inputs"], sys.argv[1:]):
-    shape = [size if isinstance(size, int) else 1 for size in spec["shape"]]
+    shape = [size if isinstance(size, int) else 64 if axis else 1 for axis, size in enumerate(spec["shape"])]
     array = np.load(given, allow_pickle=False) if given else np.zeros(shape)
     feeds[spec["name"]] = array.astype(spec["dtype"])
 for name, output in run(feeds).items():
