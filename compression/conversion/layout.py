@@ -36,7 +36,8 @@ def _subtractions_as_additions(graph: onnx.GraphProto) -> None:
     """x - c as x + (-c), which folds into a convolution."""
     stored = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type == "Sub" and node.input[1] in stored:
-            negated = -numpy_helper.to_array(stored[node.input[1]])
+        subtracted = stored.get(node.input[1]) if node.op_type == "Sub" else None
+        if subtracted is not None and subtracted.data_type == onnx.TensorProto.FLOAT:
+            negated = -numpy_helper.to_array(subtracted)
             node.op_type, node.input[1] = "Add", f"{node.output[0]}_negated"
             graph.initializer.append(numpy_helper.from_array(negated, node.input[1]))

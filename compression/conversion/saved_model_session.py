@@ -66,13 +66,14 @@ class Running(NamedTuple):
 def _needed(graph: Any, nodes: list[str], plan: Plan) -> Any:
     """Without functions that are not called; operators are checked again, now as TensorFlow reads them."""
     needed = v1.graph_util.extract_sub_graph(graph, nodes)
-    called = [function for function in needed.library.function if function.signature.name in plan.functions]
-    del needed.library.function[:]
-    needed.library.function.extend(called)
-    for function in needed.library.function:
+    functions = needed.library.function
+    called = [function for function in functions if function.signature.name in plan.functions]
+    del functions[:]
+    functions.extend(called)
+    for function in functions:
         for name in ("api_implements", "_noinline"):  # they would keep a call from being put in place
             function.attr.pop(name, None)
-    bodies = [node for function in needed.library.function for node in function.node_def]
+    bodies = [node for function in functions for node in function.node_def]
     every = [*needed.node, *bodies]
     saved_model_operators.check({node.op for node in every} - plan.functions, _KNOWN)
     for node in every:
