@@ -3,6 +3,7 @@ asked.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from compression import packages
@@ -26,6 +27,7 @@ def load(upload: Upload, purpose: Purpose, into: Path) -> tuple[str, Details]:
 
     Errors: CompressionError.
     """
+    upload = _unpacked(upload, purpose)
     with upload.path.open("rb") as file:
         head = file.read(HEAD)
     found = _detect(head, upload.filename, purpose, _names(upload.path, head))
@@ -33,6 +35,17 @@ def load(upload: Upload, purpose: Purpose, into: Path) -> tuple[str, Details]:
         raise _refused(found.name, found.refusal)
     packages.require(found.title, found.packages, found.extra)
     return found.name, found.load(upload, into) or {}
+
+
+def _unpacked(upload: Upload, purpose: Purpose) -> Upload:
+    """A single file that gzip or Zstandard packed, as its owner had it before."""
+    from compression.validation import archive, limits, single
+
+    most = {"model": limits.MAX_ARCHIVE_BYTES, "dataset": limits.MAX_DATASET_BYTES}[purpose]
+    ratio = {"model": limits.MAX_RATIO, "dataset": limits.MAX_DATASET_RATIO}[purpose]
+    budget = archive.Budget(upload.path.stat().st_size, most, ratio)
+    path, filename = single.unpacked(upload.path, upload.filename, upload.scratch / "single", budget)
+    return replace(upload, path=path, filename=filename)
 
 
 def _names(path: Path, head: bytes) -> Sequence[str] | None:

@@ -77,12 +77,13 @@ def names(path: Path, budget: archive.Budget) -> list[str]:
 @contextmanager
 def _opened(path: Path, budget: archive.Budget) -> Iterator[tarfile.TarFile]:
     with archive.reading(), path.open("rb") as raw:
-        stream = archive.Counted(_decoded(raw), budget)
+        stream = archive.Counted(decoded(raw), budget)
         with tarfile.open(fileobj=cast("IO[bytes]", stream), mode="r|", tarinfo=_Info) as source:
             yield source
 
 
-def _decoded(raw: IO[bytes]) -> IO[bytes]:
+def decoded(raw: IO[bytes]) -> IO[bytes]:
+    """From its start; as it is where it is packed in neither way."""
     head = raw.read(4)
     raw.seek(0)
     if head.startswith(_GZIP):
