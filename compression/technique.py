@@ -1,6 +1,6 @@
 """Technique: the base of every step, and the registry that everything else is derived from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema, core_schema
 
-from compression.inspection import ModelInspection, Trait
+from compression.inspection import DatasetInspection, ModelInspection, Trait
 from compression.measurement import WantedTask
+from compression.proposal import Proposal, Stage
 
 if TYPE_CHECKING:  # a technique is declared without loading a runtime (ADR 0001)
     from compression.dataset import Dataset
@@ -112,6 +113,8 @@ class Technique(BaseModel):
     """Whether weights are trained: such a step is taught by the original model and leaves checkpoints."""
     moves_outputs: ClassVar[bool] = False
     """Whether outputs may, with the defaults, end far from what they were; the outcome says if too far."""
+    stage: ClassVar[Stage] = Stage.GRAPH
+    """Where in a pipeline it belongs."""
     version: ClassVar[int] = 1
     """Part of every cache key: raised when the same parameters give other bytes."""
 
@@ -160,6 +163,17 @@ class Technique(BaseModel):
         Given up after a few seconds.
         """
         return {}
+
+    @classmethod
+    def proposals(
+        cls,
+        model: ModelInspection,  # noqa: ARG003  the base proposes nothing
+        data: DatasetInspection | None,  # noqa: ARG003
+    ) -> Iterable[Proposal]:
+        """The few steps worth trying on such a model with such data: what automated search combines and
+        advice recommends. Steps that `check` or the data refuse need not be left out; the caller does that.
+        """
+        return ()
 
     def apply(self, model: "Model", context: Context) -> Applied:
         """Errors: CompressionError, with a code and a way out."""
