@@ -61,7 +61,11 @@ def _creating(router: APIRouter, resource: Resource) -> None:
         body: Annotated[RegisterRequest, parsed(resource.request)],
     ) -> Response:
         """A worker inspects it: `processing`, then `ready`, or `rejected` with what to do about it."""
-        options = body.options.model_dump(mode="json") if isinstance(body, DatasetRequest) else {}
+        options = (
+            body.options.model_dump(mode="json", exclude_unset=True)
+            if isinstance(body, DatasetRequest)
+            else {}
+        )
         order = Registration(body.upload_id, body.name, body.labels, options)
         register = functools.partial(resource.service(services).register, project, order)
         return once(register, render.inspected, 201, lambda made: f"/v1/{word}s/{made.id}")
