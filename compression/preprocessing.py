@@ -1,6 +1,6 @@
 """What the owner says of a data set: which columns, which splits, what becomes of each image and text."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -129,10 +129,17 @@ def parse(options: Mapping[str, Any]) -> DatasetOptions:
     try:
         return DatasetOptions.model_validate(options)
     except ValidationError as error:
-        errors = [
-            FieldError("/" + "/".join(str(part) for part in each["loc"]), each["msg"])
-            for each in error.errors(include_url=False)
-        ]
-        raise CompressionError(
-            "invalid_options", "the options of the data set are not valid", errors=errors
+        raise invalid_options(
+            [
+                FieldError("/" + "/".join(str(part) for part in each["loc"]), each["msg"])
+                for each in error.errors(include_url=False)
+            ]
         ) from None
+
+
+def invalid_options(errors: Sequence[FieldError]) -> CompressionError:
+    """The first is told in the sentence too, as not every reader shows them all."""
+    first = f"{errors[0].pointer}: {errors[0].detail}"
+    return CompressionError(
+        "invalid_options", f"the options of the data set are not valid: {first}"[:400], errors=errors
+    )

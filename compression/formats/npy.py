@@ -12,12 +12,11 @@ def _recognises(head: bytes, _suffix: str) -> bool:
 
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
     from compression import preprocessing
-    from compression.intake import finish
+    from compression.intake import arrays
     from compression.validation import npz
 
     options = preprocessing.parse(upload.options)
-    npz.normalise_one(upload.path, into, upload.scratch, next(iter(options.inputs), "input"))
-    return finish.details(into, options)
+    return arrays.load(arrays.one(npz.opened(upload.path), options), into, upload.scratch, options)
 
 
 Format("npy", "dataset", "npy", (".npy",), _recognises, _load, title="NumPy .npy").register()

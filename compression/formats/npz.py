@@ -11,11 +11,12 @@ def _recognises(head: bytes, _suffix: str) -> bool:
 
 
 def _load(upload: Upload, into: Path) -> dict[str, Any]:
-    from compression.intake import finish
+    from compression import preprocessing
+    from compression.intake import arrays
     from compression.validation import npz
 
-    npz.normalise(upload.path, into, upload.scratch)
-    return finish.details(into, None)
+    options = preprocessing.parse(upload.options)
+    return arrays.load(npz.unpacked(upload.path, upload.scratch), into, upload.scratch, options)
 
 
 Format("npz", "dataset", "zip", (".npz", ".zip"), _recognises, _load, title="NumPy .npz").register()

@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from compression.dataset import Array
 from compression.errors import CompressionError
 from compression.inspection import Skipped, SkippedFile
-from compression.intake import png
+from compression.intake import pixels, png
 from compression.intake.growing import check_size
 from compression.preprocessing import DatasetOptions, ImageOptions
 from compression.validation.limits import MAX_PIXELS
@@ -63,8 +63,8 @@ def decode_all(read: Read, names: Sequence[str], options: DatasetOptions, into: 
 
     def some(start: int) -> None:
         for row in range(start, min(start + _AT_ONCE, len(names))):
-            if (pixels := decoded(row)) is not None:
-                os.pwrite(file.fileno(), pixels.data, row * size)
+            if (image := decoded(row)) is not None:
+                os.pwrite(file.fileno(), image.data, row * size)
 
     with into.open("xb") as file, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         file.truncate(len(names) * size)  # rows of broken images stay holes
@@ -93,11 +93,11 @@ def _too_many(broken: dict[int, str], names: Sequence[str], most: int) -> Compre
     )
 
 
-def _fitting(pixels: Array, shape: tuple[int, ...], name: str) -> Array:
-    if pixels.shape != shape:
-        detail = f"{name[:80]!r} is {list(pixels.shape)}, the first image {list(shape)}; say image.resize"
+def _fitting(image: Array, shape: tuple[int, ...], name: str) -> Array:
+    if image.shape != shape:
+        detail = f"{name[:80]!r} is {list(image.shape)}, the first image {list(shape)}; say image.resize"
         raise CompressionError("image_size", detail)
-    return pixels
+    return image
 
 
 def _decode(data: bytes, name: str, options: ImageOptions) -> Array:
@@ -105,13 +105,19 @@ def _decode(data: bytes, name: str, options: ImageOptions) -> Array:
     mode = "L" if options.colour == "GRAY" else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
+    image = shaped(image, options, name)
+    decoded = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, options.channels)
+    return pixels.numbers(decoded, options)
+
+
+def shaped(image: Image.Image, options: ImageOptions, name: str) -> Image.Image:
+    """Resized and cropped. Errors: CompressionError `image_size`, `image_pixels`."""
     if options.resize:
         size = _size(image, options.resize)
         image = image.resize(size, Image.Resampling[options.resample.upper()])
     if options.crop:
         image = _cropped(image, options.crop, name)
-    pixels = np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, options.channels)
-    return _numbers(pixels, options)
+    return image
 
 
 def _opened(data: bytes, name: str) -> Image.Image:
@@ -146,24 +152,6 @@ def _cropped(image: Image.Image, size: tuple[int, int], name: str) -> Image.Imag
     if top < 0 or left < 0:
         raise CompressionError("image_size", f"{name[:80]!r} is smaller than image.crop; say image.resize")
     return image.crop((left, top, left + size[1], top + size[0]))
-
-
-def _numbers(pixels: Array, options: ImageOptions) -> Array:
-    """In one piece. Bytes are put in order before they become floats, four times as many."""
-    if options.colour == "BGR":
-        pixels = pixels[..., ::-1]
-    channels: tuple[int, ...] = (-1,)
-    if options.layout == "NCHW":
-        pixels, channels = pixels.transpose(2, 0, 1), (-1, 1, 1)
-    pixels = np.ascontiguousarray(pixels)
-    if options.dtype == "uint8":
-        return pixels
-    values = pixels * np.float32(options.scale)
-    if options.mean:
-        values -= np.array(options.mean, np.float32).reshape(channels)
-    if options.std:
-        values /= np.array(options.std, np.float32).reshape(channels)
-    return values
 
 
 def _pixels(why: str) -> CompressionError:

@@ -51,8 +51,10 @@ class _Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def normalise(path: Path, into: Path, scratch: Path) -> None:
-    """Errors: CompressionError `invalid_archive`, `member_refused`, `npy_pickle`, `invalid_npy`,
+def unpacked(path: Path, scratch: Path) -> dict[str, Array]:
+    """By name of the member, mapped.
+
+    Errors: CompressionError `invalid_archive`, `member_refused`, `npy_pickle`, `invalid_npy`,
     `invalid_dataset`, `limit_decoded_bytes`.
     """
     folder = scratch / "arrays"
@@ -62,8 +64,7 @@ def normalise(path: Path, into: Path, scratch: Path) -> None:
         infos = archive.members(source, budget)
         if not infos:
             raise _invalid("the archive holds no array")
-        arrays = {_name(info): _unpack(source, info, folder / f"{at}.npy") for at, info in enumerate(infos)}
-    write(_split(arrays), into)
+        return {_name(info): _unpack(source, info, folder / f"{at}.npy") for at, info in enumerate(infos)}
 
 
 def _name(info: zipfile.ZipInfo) -> str:
@@ -89,9 +90,9 @@ def _unpack(source: zipfile.ZipFile, info: zipfile.ZipInfo, into: Path) -> Array
     return _mapped(into, header)
 
 
-def _mapped(path: Path, header: _Header) -> Array:
+def _mapped(path: Path, header: _Header, at: int = 0) -> Array:
     order: Literal["F", "C"] = "F" if header.fortran_order else "C"
-    array: Array = np.memmap(path, header.dtype, "r", 0, header.shape, order)
+    array: Array = np.memmap(path, header.dtype, "r", at, header.shape, order)
     return array
 
 
@@ -122,48 +123,55 @@ def _shown(shape: tuple[int, ...]) -> str:
     return str(list(shape[:8]))
 
 
-def normalise_one(path: Path, into: Path, scratch: Path, name: str) -> None:
-    """A single .npy, an input without labels.
+def opened(path: Path) -> Array:
+    """A single .npy, mapped.
 
     Errors: CompressionError `npy_pickle`, `invalid_npy`.
     """
-    folder = scratch / "arrays"
-    folder.mkdir(parents=True)
     with path.open("rb") as source:
-        header = _read_header(source, name)
+        header = _read_header(source, path.name)
         at, size = source.tell(), path.stat().st_size
     if math.prod(header.shape) * header.dtype.itemsize != size - at:
         raise _npy(f"the array does not hold what its shape {_shown(header.shape)} says")
-    order: Literal["F", "C"] = "F" if header.fortran_order else "C"
-    array: Array = np.memmap(path, header.dtype, "r", at, header.shape, order)
-    write(_split({name: array}), into)
+    return _mapped(path, header, at)
 
 
-def _split(arrays: Mapping[str, Array]) -> dict[str, Part]:
-    named = [name for name in arrays if "/" in name]
-    if named and len(named) != len(arrays):
-        raise _invalid("either every array is under a split (test/image) or none is")
-    parts = _check_splits(arrays) if named else _cut(arrays)
+def split(arrays: Mapping[str, Array]) -> dict[str, Part]:
+    """By `split/name`, in order: as the names say, else cut by a fixed permutation.
+
+    Errors: CompressionError `invalid_dataset`.
+    """
+    parts = _check_splits(arrays) if "/" in next(iter(checked_names(arrays))) else _cut(arrays)
     return {name: parts[name] for name in sorted(parts)}
 
 
-def _check_splits(arrays: Mapping[str, Array]) -> dict[str, Part]:
-    parts = {name: Part(array) for name, array in arrays.items()}
-    for name in arrays:
+def checked_names(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """Errors: CompressionError `invalid_dataset` of a name that is neither `split/name` nor without a split
+    like all others.
+    """
+    named = [name for name in arrays if "/" in name]
+    if named and len(named) != len(arrays):
+        raise _invalid("either every array is under a split (test/image) or none is")
+    for name in named:
         split, _, rest = name.partition("/")
         if split not in SPLITS or not rest or "/" in rest:
             raise _invalid(
                 f"array {name[:80]!r} is not named split/name with split one of {', '.join(SPLITS)}"
             )
+    return arrays
+
+
+def _check_splits(arrays: Mapping[str, Array]) -> dict[str, Part]:
+    parts = {name: Part(array) for name, array in arrays.items()}
     for split in SPLITS:
         own = {name: array for name, array in arrays.items() if name.startswith(f"{split}/")}
         if own and not {name.split("/")[1] for name in own} - set(LABELS):
             raise _invalid(f"split {split!r} has labels but no inputs")
-        _length(own, f"split {split!r}")
+        check_length(own, f"split {split!r}")
     if not any(name.startswith("calibration/") for name in arrays):
         train = {name.split("/")[1]: array for name, array in arrays.items() if name.startswith("train/")}
         if train:
-            order = _order(_length(train, "train"))[:CALIBRATION]
+            order = _order(check_length(train, "train"))[:CALIBRATION]
             parts |= {f"calibration/{name}": Part(array, np.sort(order)) for name, array in train.items()}
     return parts
 
@@ -174,7 +182,7 @@ def _cut(arrays: Mapping[str, Array]) -> dict[str, Part]:
     """
     if not set(arrays) - set(LABELS):
         raise _invalid("the data set has labels but no inputs")
-    n = _length(arrays, "the data set")
+    n = check_length(arrays, "the data set")
     order = _order(n)
     test = max(1, n // 5)
     calibration = min(CALIBRATION, max(1, n // 5))
@@ -195,7 +203,8 @@ def _order(n: int) -> Array:
     return np.random.default_rng(0).permutation(n)
 
 
-def _length(arrays: Mapping[str, Array], where: str) -> int:
+def check_length(arrays: Mapping[str, Array], where: str) -> int:
+    """Errors: CompressionError `invalid_dataset` where they have not as many rows as each other."""
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise _invalid(f"{where}: arrays differ in their number of samples: {lengths}")
