@@ -17,6 +17,7 @@ from compression.training.batches import Batch, Batches, number
 from compression.training.checkpoint import Checkpoint
 from compression.training.extension import Extension, Stage
 from compression.training.inputs import magnitudes
+from compression.training.memory import give_back_memory
 from compression.training.objective import Objective
 from compression.training.options import Training
 from compression.training.precision import precision_of
@@ -174,6 +175,7 @@ class _Run:
                 return self._passes(batch)
             except (RuntimeError, MemoryError) as error:
                 self._halve(error)
+            give_back_memory()
 
     def _passes(self, batch: Batch) -> float:
         """Forward and backward of the batch's parts; their gradients add up to the whole batch's."""

@@ -88,16 +88,16 @@ def test_memory_gives_out_in_the_child_before_the_guard_kills_it(
     sandbox: Sandbox, cnn: Path, tmp_path: Path
 ) -> None:
     """So a training goes on with fewer samples at once."""
-    (tmp_path / "many").write_bytes(npz(train__image=np.zeros((4096, 1, 12, 12), np.float32)))
+    (tmp_path / "many").write_bytes(npz(train__image=np.zeros((8192, 1, 12, 12), np.float32)))
     many = sandbox.run(InspectDataset(source=tmp_path / "many", filename="d.npz"), LIMITS, tmp_path, quiet)
     assert many.output is not None
-    little = LIMITS.model_copy(update={"memory_bytes": 320 << 20})
-    operation = finetune(cnn, many.output, epochs=1, batch_size=4096, validation=0)
+    little = LIMITS.model_copy(update={"memory_bytes": 448 << 20})
+    operation = finetune(cnn, many.output, epochs=1, batch_size=8192, validation=0)
 
     found = details(sandbox.run(operation, little, tmp_path, quiet))
 
-    assert (found["steps"], found["samples"]) == (1, 4096)
-    assert 128 <= int(str(found["samples_at_once"])) <= 2048
+    assert (found["steps"], found["samples"]) == (1, 8192)
+    assert 128 <= int(str(found["samples_at_once"])) <= 4096
 
 
 def test_what_a_child_shares_with_the_warm_process_is_not_its_own(
