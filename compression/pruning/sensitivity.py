@@ -49,7 +49,7 @@ def _batches(evidence: Evidence) -> Iterator[Mapping[str, Tensor]]:
     inputs = Model(evidence.looked.model).inputs
     batches = evidence.split.batches(inputs, BATCH)
     for _, feeds in zip(range(0, evidence.samples, BATCH), batches, strict=False):
-        yield {name: torch.from_numpy(value) for name, value in feeds.items()}
+        yield {name: torch.tensor(value) for name, value in feeds.items()}  # a copy: data may be read-only
 
 
 def _products(weight: Tensor, axis: int) -> Floats:

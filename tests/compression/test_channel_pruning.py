@@ -82,6 +82,11 @@ def test_half_of_the_macs_by_every_criterion(criterion: str, example: Model, con
     assert json.loads(json.dumps(details)) == details
 
 
+def test_taylor_on_floats_that_are_read_only_in_their_file(small: Model, noise: Context) -> None:
+    details = pruned(small, noise, criterion="taylor", reconstruct=False).details
+    assert details["macs"]["after"] <= 0.5 * details["macs"]["before"]
+
+
 def test_reconstruction_keeps_what_magnitudes_lose(example: Model, context: Context) -> None:
     whole = accuracy(example, context)
     plain = accuracy(pruned(example, context, criterion="l1", reconstruct=False).model, context)
