@@ -93,13 +93,16 @@ class Engine(nn.Module):
 
     def forward(self, inputs: Mapping[str, Value] | None = None, /, **named: Value) -> dict[str, Value]:
         """Inputs by name, as one mapping or as keywords; outputs by name."""
-        given = {**(inputs or {}), **named}
+        return self.evaluate({**(inputs or {}), **named}, {})
+
+    def evaluate(self, inputs: Mapping[str, Value], instead: Mapping[str, Tensor]) -> dict[str, Value]:
+        """Outputs with other tensors in place of stored ones, by name: what another engine trains, say."""
         slots = self._plan.slots
         values = self._plan.empty()
-        for name, value in self.values().items():
+        for name, value in {**self.values(), **instead}.items():
             values[slots[name]] = value
         for name in self.inputs:
-            values[slots[name]] = self._laid_out(given[name])
+            values[slots[name]] = self._laid_out(inputs[name])
         context = Context(self.training, self.frozen_statistics, self.device, self.observer)
         mixed = torch.autocast(self.device.type, self.autocast) if self.autocast else nullcontext()
         with mixed:

@@ -1,0 +1,1 @@
+"""Sub-networks of a model: fewer units, fewer residual blocks, on weights that all of them share."""

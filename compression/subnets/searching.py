@@ -1,0 +1,176 @@
+"""Subnet search as a step: the supernet's training, the search, the cut and its recovery."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from compression import samples
+from compression.engine import fold_batchnorm, normalise
+from compression.errors import CompressionError, ErrorKind, Suggestion
+from compression.model import Model
+from compression.pruning.evidence import Evidence
+from compression.subnets.choosing import described, within
+from compression.subnets.judging import Judge, recalibrated
+from compression.subnets.network import Network
+from compression.subnets.options import Options
+from compression.subnets.prices import Prices, prices
+from compression.subnets.search import Found, Search
+from compression.subnets.space import Space, Subnet, space
+from compression.subnets.supernet import Supernet
+from compression.technique import Context
+from compression.training import tuning
+from compression.training.checkpoint import Checkpoint
+from compression.training.extension import Stage
+from compression.training.repeatable import repeatable
+
+_TRAINED, _SEARCHED = 0.6, 0.15
+"""Shares of a step's progress."""
+_RECOVERY = "recovery"
+_CALIBRATED = 4
+"""Batches of 128 that a sub-network's statistics are taken from."""
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What was chosen; in checkpoints as JSON, so that a recovery goes on without a search."""
+
+    kept: Mapping[str, list[int]]
+    dropped: tuple[str, ...]
+    details: Mapping[str, Any]
+
+
+def find(model: Model, options: Options, context: Context) -> tuple[Model, Mapping[str, Any]]:
+    """The sub-network chosen, and what there is to say of it.
+
+    A run that was interrupted goes on from its checkpoint, in the supernet's training or in the recovery.
+
+    Errors: CompressionError `nothing_to_prune`, `target_unreachable`, `macs_unknown`, and those of training.
+    """
+    searching = _Searching(fold_batchnorm(normalise(model)), options, context)
+    earlier = Checkpoint.open(context.resume)
+    if earlier is not None and earlier.stage == _RECOVERY:
+        notes = earlier.notes
+        choice = _Choice(notes["kept"], tuple(notes["dropped"]), notes["details"])
+        chosen = Model(searching.network.carved(choice.kept, choice.dropped))  # values: the checkpoint's
+    else:
+        chosen, choice = searching.chosen()
+    return searching.recovered(chosen, choice)
+
+
+class _Searching:
+    def __init__(self, start: Model, options: Options, context: Context) -> None:
+        self._start, self._options, self._context = start, options, context
+        self._limit = 1 - options.ratio
+        self._split = tuning.samples(context)
+        self._feeds = next(samples.first(self._split, start.inputs, 1))
+        self.network = Network(start, self._feeds)
+
+    def chosen(self) -> tuple[Model, _Choice]:
+        searched = self._space()
+        prices = self._prices(searched)
+        if prices.of(searched.smallest) > self._limit:
+            raise _unreachable(1 - prices.of(searched.smallest), self._options)
+        supernet, history = self._trained(searched, prices)
+        trained = supernet.trained()
+        with repeatable(self._context.threads):
+            found = self._found(supernet, trained, prices)
+            best, checks = within(found, self._limit, prices.measured)
+            chosen = fold_batchnorm(self._carved(supernet, trained, best.subnet))
+        details = {**described(best, found, searched, self.network), "checks": checks, "supernet": history}
+        return chosen, _Choice(details["kept"], best.subnet.dropped, details)
+
+    def recovered(self, chosen: Model, choice: _Choice) -> tuple[Model, Mapping[str, Any]]:
+        options, context = self._options, self._context
+        recovery: Mapping[str, Any] | None = None
+        if options.recovery is not None and options.recovery.epochs:
+            notes = {"kept": choice.kept, "dropped": list(choice.dropped), "details": choice.details}
+            begin = _TRAINED + _SEARCHED
+            chosen, recovery = tuning.fine_tune(
+                chosen,
+                options.recovery,
+                context,
+                teacher=context.original or self._start,
+                stage=Stage(_RECOVERY, notes, (begin, 1 - begin)),
+                renormalise=True,
+            )
+        costs = zip(self.network.cost({}, ()), self.network.cost(choice.kept, choice.dropped), strict=True)
+        counted = {
+            name: {"before": before, "after": after}
+            for name, (before, after) in zip(("macs", "params"), costs, strict=True)
+        }
+        return chosen, {**choice.details, **counted, "recovery": recovery}
+
+    def _space(self) -> Space:
+        options = self._options
+        evidence = Evidence(self.network.looked, self._split, options.samples, self._context.seed)
+        blocks = self.network.blocks if options.depth else ()
+        found = space(evidence, options.criterion, options.widths, options.round_to, blocks)
+        if found.empty:
+            raise CompressionError(
+                "nothing_to_prune",
+                "nothing in the model is elastic: no group of channels, neurons or attention heads is wide "
+                "enough for two of the widths, and no residual block can be left out",
+                ErrorKind.UNSUPPORTED,
+            )
+        return found
+
+    def _prices(self, searched: Space) -> Prices:
+        return prices(self._options.target, self.network, searched, self._context.scratch)
+
+    def _trained(self, searched: Space, prices: Prices) -> tuple[Supernet, Mapping[str, Any]]:
+        """What is drawn is within the limit too: nothing else is going to be chosen."""
+        context = self._context
+
+        def draw(step: int) -> list[Subnet]:
+            generator = np.random.default_rng((context.seed, step, 5))
+            drawn = (searched.random(generator) for _ in range(self._options.subnets))
+            return [searched.fitted(one, prices.of, self._limit) for one in drawn]
+
+        supernet = Supernet(searched, self._feeds, draw)
+        _, history = tuning.fine_tune(
+            self._start,
+            self._options.training,
+            context,
+            extensions=supernet.attach,
+            teacher=context.original or self._start,
+            objective=supernet.objective,
+            stage=Stage("supernet", span=(0.0, _TRAINED)),
+            renormalise=True,
+        )
+        return supernet, history
+
+    def _found(self, supernet: Supernet, trained: Network, prices: Prices) -> list[Found]:
+        judge = Judge(supernet.goal, self._split, self._options.training, self._context)
+        search = Search(
+            supernet.space,
+            prices.of,
+            lambda subnet: judge(self._carved(supernet, trained, subnet)),
+            self._limit,
+        )
+
+        def report(fraction: float, message: str, numbers: Mapping[str, float] = {}, /) -> None:
+            self._context.report(_TRAINED + _SEARCHED * fraction, message, numbers)
+
+        return list(search.run(self._options, self._context.seed, report))
+
+    def _carved(self, supernet: Supernet, trained: Network, subnet: Subnet) -> Model:
+        """With statistics of its own, unless those of the original were kept all along."""
+        carved = Model(trained.carved(supernet.space.kept(subnet), subnet.dropped))
+        if supernet.engine.frozen_statistics:
+            return carved
+        batches = tuning.statistics(carved, self._context)
+        return recalibrated(carved, (batch for _, batch in zip(range(_CALIBRATED), batches, strict=False)))
+
+
+def _unreachable(most: float, options: Options) -> CompressionError:
+    ratio = float(np.floor(most * 100) / 100)
+    return CompressionError(
+        "target_unreachable",
+        f"the smallest sub-network saves {most:.0%} of the {options.target}, not {options.ratio:.0%}",
+        suggestions=[
+            Suggestion(f"Remove {ratio:.0%}", {"ratio": ratio}),
+            Suggestion("Allow narrower groups", {"widths": [0.125, 0.25, 0.5, 0.75, 1.0], "round_to": 1}),
+        ],
+    )

@@ -1,0 +1,113 @@
+"""The space of sub-networks: how many units of each group, which residual blocks."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from compression.pruning.criteria import Criterion, scores
+from compression.pruning.evidence import Evidence
+from compression.pruning.selection import Kept, Limits
+
+_STAY = 2
+"""At least one of so many blocks stays: a network without any would learn little."""
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One of a space."""
+
+    widths: tuple[int, ...]
+    """Of each group, which of its widths, from 0 for the narrowest."""
+    dropped: tuple[str, ...] = ()
+    """Residual blocks that are left out, in the order of the graph."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """`ranked` has the units of each elastic group, the most important first: a sub-network takes the first
+    of them, so that narrower ones lie within wider ones and can share weights (Yu et al. 2019,
+    arXiv:1812.08928; Cai et al. 2020, arXiv:1908.09791).
+    """
+
+    ranked: Mapping[str, Sequence[int]]
+    widths: Mapping[str, Sequence[int]]
+    """Numbers of units that a group may have, ascending; the last is all."""
+    blocks: tuple[str, ...]
+
+    @property
+    def empty(self) -> bool:
+        return not self.widths and not self.blocks
+
+    @property
+    def droppable(self) -> int:
+        """How many blocks may be left out at once."""
+        return len(self.blocks) - len(self.blocks) // _STAY
+
+    @property
+    def size(self) -> int:
+        """How many sub-networks there are."""
+        drops = sum(math.comb(len(self.blocks), count) for count in range(self.droppable + 1))
+        return math.prod(len(counts) for counts in self.widths.values()) * drops
+
+    @property
+    def largest(self) -> Subnet:
+        return Subnet(tuple(len(counts) - 1 for counts in self.widths.values()))
+
+    @property
+    def smallest(self) -> Subnet:
+        """Without the deepest blocks."""
+        return Subnet((0,) * len(self.widths), self.blocks[len(self.blocks) - self.droppable :])
+
+    def random(self, generator: np.random.Generator) -> Subnet:
+        """Every number of blocks is as likely as any other, and every width of a group."""
+        widths = tuple(int(generator.integers(len(counts))) for counts in self.widths.values())
+        count = int(generator.integers(self.droppable + 1))
+        gone = generator.choice(len(self.blocks), count, replace=False) if count else ()
+        return Subnet(widths, tuple(self.blocks[at] for at in sorted(gone)))
+
+    def kept(self, subnet: Subnet) -> Kept:
+        """The units, in their own order; of groups that stay whole nothing is said."""
+        counts = {name: own[at] for (name, own), at in zip(self.widths.items(), subnet.widths, strict=True)}
+        return {
+            name: sorted(self.ranked[name][:count])
+            for name, count in counts.items()
+            if count < len(self.ranked[name])
+        }
+
+    def narrowed(self, subnet: Subnet) -> Iterator[Subnet]:
+        """The sub-network and ever narrower ones of the same proportions, each group by a step or none."""
+        yield subnet
+        for rest in range(max(subnet.widths, default=0) - 1, -1, -1):
+            share = rest / max(subnet.widths)
+            yield Subnet(tuple(round(at * share) for at in subnet.widths), subnet.dropped)
+
+    def fitted(self, subnet: Subnet, price: Callable[[Subnet], float], limit: float) -> Subnet:
+        """The widest of its proportions within the limit; where there is none, the smallest of all."""
+        allowed = Subnet(subnet.widths, subnet.dropped[-self.droppable :] if self.droppable else ())
+        return next((one for one in self.narrowed(allowed) if price(one) <= limit), self.smallest)
+
+
+def space(
+    evidence: Evidence, criterion: Criterion, shares: Sequence[float], round_to: int, blocks: Sequence[str]
+) -> Space:
+    """Of all groups that the criterion can rank.
+
+    Errors: CompressionError E_MODEL_RUN, `engine_unsupported`.
+    """
+    found = scores(criterion, evidence) if evidence.looked.groups else {}
+    elastic = widths({name: len(values) for name, values in found.items()}, shares, round_to)
+    ranked = {name: np.argsort(-found[name], kind="stable").tolist() for name in elastic}
+    return Space(ranked, elastic, tuple(blocks))
+
+
+def widths(sizes: Mapping[str, int], shares: Sequence[float], round_to: int) -> dict[str, tuple[int, ...]]:
+    """Numbers of units that groups of these sizes may have; groups with a single width are left out."""
+    limits = Limits(round_to, min_channels=round_to, max_ratio=1 - min(shares))
+    found: dict[str, tuple[int, ...]] = {}
+    for name, size in sizes.items():
+        allowed = limits.range(size, size)
+        counts = tuple(sorted({allowed.count(size * share) for share in shares} | {size}))
+        found |= {name: counts} if len(counts) > 1 else {}
+    return found
