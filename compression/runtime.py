@@ -13,6 +13,7 @@ import onnx
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
+from compression import mapped
 from compression.dataset import Split
 from compression.errors import CompressionError, ErrorKind
 from compression.inspection import TensorSpec
@@ -67,14 +68,25 @@ def _shown(reason: str) -> str:
     return " ".join(word for word in sentence.split() if "/" not in word or word.count("/") == 1)[:400]
 
 
+class _Session(ort.InferenceSession):  # type: ignore[misc]
+    """Holds the mapped weights that its kernels read."""
+
+    weights: Sequence[ort.OrtValue] = ()
+
+
 def session(
     model: onnx.ModelProto | bytes | Path,
     *,
     threads: int = 1,
     optimise: bool = True,
     profile: Path | None = None,
+    prepack: bool = False,
 ) -> ort.InferenceSession:
     """On CPU, without spinning threads and without telemetry; `profile` starts the name of a file of timings.
+
+    Mapped weights (`compression.mapped`) are read where they lie. Kernels copy weights into a layout of their
+    own, which takes as much memory again: those of a large model do so only if told to `prepack`, as they do
+    for whoever opens the file in production.
 
     Errors: CompressionError E_MODEL_RUN.
     """
@@ -88,10 +100,34 @@ def session(
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimise else levels.ORT_DISABLE_ALL
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
+    weights = map_weights(model, options, prepack=prepack) if isinstance(model, onnx.ModelProto) else []
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     source = str(source) if isinstance(source, Path) else source
     with running("load"):
-        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        made = _Session(source, options, providers=["CPUExecutionProvider"])
+    made.weights = weights
+    return made
+
+
+def map_weights(
+    model: onnx.ModelProto, options: ort.SessionOptions, *, prepack: bool = False
+) -> Sequence[ort.OrtValue]:
+    """Has a session use mapped weights without a copy. It reads them through the values given back, which
+    must outlive it.
+    """
+    tensors = [tensor for tensor in model.graph.initializer if mapped.is_mapped(tensor)]
+    if not tensors:
+        return ()
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", mapped.ROOT)
+    if not prepack and mapped.size(model) >= mapped.LARGE:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    values = []
+    for tensor in tensors:
+        array = mapped.array(tensor)
+        if array.dtype.isbuiltin == 1:  # the runtime maps the others itself
+            values.append(ort.OrtValue.ortvalue_from_numpy(array))
+            options.add_initializer(tensor.name, values[-1])
+    return values
 
 
 def run(

@@ -45,7 +45,7 @@ def made_up(model: Model, seed: int) -> Samples:
     Errors: CompressionError E_MODEL_RUN.
     """
     failure: CompressionError | None = None
-    session = runtime.session(model.proto)
+    session = runtime.session(model.outline)
     for image, other in _AXES:
         split = random_split(model, image, other, np.random.default_rng(seed))
         try:
@@ -73,7 +73,7 @@ def random_split(model: Model, image: int, other: int, random: np.random.Generat
         size = image if len(spec.shape) >= 4 else other
         sizes = [_size(axis, 1 if at == 0 or axis in batch else size) for at, axis in enumerate(spec.shape)]
         shape = (_RANDOM, *(sizes[1:] if batched else sizes))
-        arrays[spec.name] = _values(spec, shape, lookups.rows(model.proto.graph, spec.name) or 2, random)
+        arrays[spec.name] = _values(spec, shape, lookups.rows(model.outline.graph, spec.name) or 2, random)
     return Split(arrays, None)
 
 
@@ -105,7 +105,7 @@ def difference(one: Model, other: Model, split: Split, count: int = 8) -> float:
 
     Errors: CompressionError E_MODEL_RUN.
     """
-    sessions = runtime.session(one.proto), runtime.session(other.proto)
+    sessions = runtime.session(one.outline), runtime.session(other.outline)
     worst = 0.0
     for feeds in first(split, one.inputs, count):
         results = runtime.run(sessions[0], feeds), runtime.run(sessions[1], feeds)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from compression import runtime, samples
+import onnxruntime as ort
+
+from compression import mapped, runtime, samples
 from compression.dataset import Array, Dataset, Split
 from compression.inspection import TensorSpec
 from compression.measure import latency, layers, question
@@ -16,13 +18,17 @@ from compression.measure.classification import Classification
 from compression.measure.doubts import doubts
 from compression.measure.fidelity import Fidelity
 from compression.measure.question import Asked, Question
-from compression.measure.size import Size
+from compression.measure.size import LEVEL, LEVEL_OF_LARGE, Size
 from compression.measure.size import measure as measure_size
 from compression.measurement import Latency, Measurement, Measurements, Metric, Ratio, WantedTask
 from compression.model import Model
 
 Report = Callable[[float, str], None]
 _TIMED_SAMPLES = 16
+_LARGE = (
+    "the models are large: they were timed one after the other instead of in turns, run for the metrics "
+    f"without prepacked weights, and packed at zstd's level {LEVEL_OF_LARGE} instead of {LEVEL}"
+)
 
 
 @dataclass(frozen=True)
@@ -96,27 +102,26 @@ def compare_all(
     """
     paths = original, *compressed
     models = [Model.open(path) for path in paths]
+    files = [_File(path, model) for path, model in zip(paths, models, strict=True)]
     report(0.0, "opening")
     chosen = samples.held_out(models[0], Dataset.open(data) if data else None, seed)
     split, inputs = chosen.split, models[0].inputs
     report(0.05, "timing")
-    times = _timed(paths, split, inputs, seed)
+    times = _timed(files, split, inputs, seed)
     report(0.3, "evaluating")
-    asked = question.ask(models[0], split, task if data else "auto", runtime.session(original))
-    evaluations = _evaluate(paths, split, inputs, asked, lambda part: report(0.3 + 0.5 * part, "evaluating"))
+    asked = question.ask(models[0], split, task if data else "auto", files[0].session())
+    evaluations = _evaluate(files, split, inputs, asked, lambda part: report(0.3 + 0.5 * part, "evaluating"))
     report(0.8, "comparing layers")
-    errors = [
-        layers.sqnr((original, path), (models[0], model), split)
-        for path, model in zip(compressed, models[1:], strict=True)
-    ]
+    errors = [layers.sqnr((models[0], model), split) for model in models[1:]]
     report(0.9, "sizing")
-    sizes = _sized(paths, models, split)
+    sizes = _sized(files, split)
     results = []
     for index, evaluation in enumerate(evaluations, 1):
         both = (sizes[0], sizes[index]), (times[0], times[index])
         measured = _measurements(*both, evaluation)
         ratios = _ratios(measured) | {"latency": latency.ratio(*both[1], seed)}
         warnings = (*chosen.warnings, *asked.warnings, *evaluation.warnings, *_weights_warnings(both[0]))
+        warnings += (_LARGE,) if _large(files) else ()
         results.append(
             Measurements(
                 task=asked.task if evaluation.metrics[0] else None,
@@ -130,21 +135,34 @@ def compare_all(
     return results
 
 
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    model: Model
+
+    def session(self, threads: int = 1, *, prepack: bool = False) -> ort.InferenceSession:
+        """Of the file itself, or of a large model with its weights where they lie."""
+        source = self.model.outline if mapped.size(self.model.outline) else self.path
+        return runtime.session(source, threads=threads, prepack=prepack)
+
+
 def _timed(
-    paths: Sequence[Path], split: Split, inputs: tuple[TensorSpec, ...], seed: int
+    files: Sequence[_File], split: Split, inputs: tuple[TensorSpec, ...], seed: int
 ) -> list[latency.Times]:
+    """As in production: of large models too, kernels have copies of the weights, so these run in turns."""
     feeds = list(samples.first(split, inputs, _TIMED_SAMPLES)) or list(split.batches(inputs, 1))[:1]
 
     def opened(index: int) -> latency.Run:
-        session = runtime.session(paths[index], threads=1)
+        session = files[index].session(prepack=True)
         return lambda sample: session.run(None, sample)
 
+    timed = latency.in_turns if _large(files) else latency.interleaved
     with runtime.running():
-        return latency.interleaved(opened, len(paths), feeds, seed)
+        return timed(opened, len(files), feeds, seed)
 
 
 def _evaluate(
-    paths: Sequence[Path],
+    files: Sequence[_File],
     split: Split,
     inputs: tuple[TensorSpec, ...],
     asked: Asked,
@@ -152,11 +170,8 @@ def _evaluate(
 ) -> list[_Evaluation]:
     """One for each candidate; the original runs once for all."""
     threads = len(os.sched_getaffinity(0))
-    runs = [
-        runtime.run_split(runtime.session(path, threads=threads), split, inputs, size=asked.batch)
-        for path in paths
-    ]
-    evaluations = [_Evaluation(asked.question) for _ in paths[1:]]
+    runs = [runtime.run_split(file.session(threads), split, inputs, size=asked.batch) for file in files]
+    evaluations = [_Evaluation(asked.question) for _ in files[1:]]
     size, done = split.batch_size(inputs, asked.batch), 0
     for reference, *outputs in zip(*runs, strict=True):
         for evaluation, output in zip(evaluations, outputs, strict=True):
@@ -168,11 +183,16 @@ def _evaluate(
     return evaluations
 
 
-def _sized(paths: Sequence[Path], models: Sequence[Model], split: Split) -> list[Size]:
-    feeds = next(split.batches(models[0].inputs, 1))
-    count = split.batch_size(models[0].inputs, 1)
+def _sized(files: Sequence[_File], split: Split) -> list[Size]:
+    inputs = files[0].model.inputs
+    feeds, count = next(split.batches(inputs, 1)), split.batch_size(inputs, 1)
+    level = LEVEL_OF_LARGE if _large(files) else LEVEL
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(lambda path, model: measure_size(path, model, feeds, count), paths, models))
+        return list(pool.map(lambda file: measure_size(file.path, file.model, feeds, count, level), files))
+
+
+def _large(files: Sequence[_File]) -> bool:
+    return any(file.model.is_large for file in files)
 
 
 def _measurements(

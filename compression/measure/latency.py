@@ -50,6 +50,24 @@ def interleaved(opened: Opened, models: int, feeds: Sequence[dict[str, Array]], 
     return list(np.stack([times[:, :rounds] for times in taken], axis=1))
 
 
+def in_turns(opened: Opened, models: int, feeds: Sequence[dict[str, Array]], seed: int) -> list[Times]:
+    """As `interleaved`, of models so large that only one of them is open at a time: sitting after sitting,
+    each of them takes its own. What disturbs one for longer than a sitting disturbs the others.
+    """
+    order = random.Random(seed)  # noqa: S311  no secret
+    taken = []
+    for _ in range(SITTINGS[0]):
+        sitting: dict[int, Times] = {}
+        for index in order.sample(range(models), models):
+            run = opened(index)
+            _warm_up(run, feeds)
+            sitting[index] = _sit({0: run}, cycle(feeds), order, SITTINGS[0])[0]
+            del run  # before the next is opened
+        taken.append([sitting[index] for index in range(models)])
+    rounds = min(len(times) for sitting in taken for times in sitting)
+    return list(np.stack([[times[:rounds] for times in sitting] for sitting in taken], axis=1))
+
+
 def _sit(
     runs: dict[int, Run], feeds: Iterator[dict[str, Array]], order: random.Random, sittings: int
 ) -> Times:

@@ -1,7 +1,5 @@
 """Error at each tensor that both graphs have: shows the layer where accuracy is lost."""
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 
@@ -34,14 +32,14 @@ class _Energy:
             self.noise += energy[1]
 
 
-def sqnr(paths: tuple[Path, Path], models: tuple[Model, Model], split: Split) -> tuple[LayerError, ...]:
+def sqnr(models: tuple[Model, Model], split: Split) -> tuple[LayerError, ...]:
     """In the order of the original graph, over the first few samples. Empty where a graph cannot be opened
     up.
     """
-    shared = _shared(models[0].proto.graph, models[1].proto.graph)
+    shared = _shared(models[0].outline.graph, models[1].outline.graph)
     energies = {name: _Energy() for name in shared}
     try:
-        original, candidate = Probe(paths[0], list(shared)), Probe(paths[1], list(shared.values()))
+        original, candidate = Probe(models[0], list(shared)), Probe(models[1], list(shared.values()))
         for feeds in samples.first(split, models[0].inputs, _SAMPLES):
             for energy, reference, value in zip(
                 energies.values(), original.values(feeds), candidate.values(feeds), strict=True

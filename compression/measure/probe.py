@@ -1,24 +1,23 @@
 """A model opened up: it also gives inner tensors."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 import onnx
 
 from compression import runtime
 from compression.dataset import Array
+from compression.model import Model
 
 _AT_ONCE = 32
 """Tensors fetched in one run, which bounds the memory; the run is repeated for the next ones."""
 
 
 class Probe:
-    def __init__(self, path: Path, names: Sequence[str]) -> None:
+    def __init__(self, model: Model, names: Sequence[str]) -> None:
         """Errors: CompressionError E_MODEL_RUN."""
-        inner = onnx.ModelProto()
-        inner.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        # Protobuf messages merge when their bytes are joined: outputs are added without parsing the weights.
-        self.session = runtime.session(path.read_bytes() + inner.SerializeToString())
+        opened = model.copy_outline()
+        opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+        self.session = runtime.session(opened)
         self.names = names
 
     def values(self, feeds: Mapping[str, Array]) -> Iterator[Array]:

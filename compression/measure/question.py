@@ -64,7 +64,9 @@ def ask(
     """
     count = min(split.batch_size(model.inputs, _SAMPLES), split.n)
     some = Split({name: array[:count] for name, array in split.arrays.items()}, None)
-    outputs = next(runtime.run_split(session or runtime.session(model.proto), some, model.inputs, size=count))
+    outputs = next(
+        runtime.run_split(session or runtime.session(model.outline), some, model.inputs, size=count)
+    )
     numbers = sum(value.size for value in outputs.values()) // count
     batch = max(1, min(_MOST, _MOST_OUTPUTS // max(1, numbers)))
     inputs = split.feeds(model.inputs)
@@ -73,7 +75,7 @@ def ask(
         return Asked(None, batch, _nothing_to_score(wanted))
     names = _names(outputs, wanted)
     looks = [
-        Seen(outputs[name], count, labels, inputs, last_operator(model.proto.graph, name)) for name in names
+        Seen(outputs[name], count, labels, inputs, last_operator(model.outline.graph, name)) for name in names
     ]
     for name, seen in zip(names, looks, strict=True):
         told = tell(seen, wanted)

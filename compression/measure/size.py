@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import onnx
 import zstandard
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from compression import mapped
 from compression.dataset import Array
 from compression.errors import CompressionError
 from compression.graph import liveness, macs, shapes, weights
 from compression.measure.probe import Probe
 from compression.model import Model
 
-_LEVEL = 19
+LEVEL, LEVEL_OF_LARGE = 19, 3
+"""Of zstd: 4 and some 300 MB a second and thread. Files that are compared are packed alike."""
 _PARALLEL_FROM = 32 << 20
 _CHUNK = 8 << 20
 
@@ -31,18 +32,18 @@ class Size(NamedTuple):
     """Whether all weights are."""
 
 
-def measure(path: Path, model: Model, feeds: dict[str, Array], samples: int) -> Size:
+def measure(path: Path, model: Model, feeds: dict[str, Array], samples: int, level: int = LEVEL) -> Size:
     """MACs are those of one run with `feeds`, divided by the number of samples these hold."""
-    graph = model.proto.graph
-    known = shapes.infer(model.proto, {name: value.shape for name, value in feeds.items()})
+    graph = model.outline.graph
+    known = shapes.infer(model.outline, {name: value.shape for name, value in feeds.items()})
     count, peak = macs.count(graph.node, known), liveness.peak(graph, known)
     if count is None or peak is None:
-        known = {**known, **_observed(path, graph, feeds)}
+        known = {**known, **_observed(model, feeds)}
         count, peak = macs.count(graph.node, known), liveness.peak(graph, known)
     nonzero, finite = _values(model)
     return Size(
         bytes=path.stat().st_size,
-        bytes_zstd=zstd_bytes(path),
+        bytes_zstd=zstd_bytes(path, level),
         params=weights.params(graph),
         nonzero_params=nonzero,
         macs=None if count is None else count // samples,
@@ -51,11 +52,11 @@ def measure(path: Path, model: Model, feeds: dict[str, Array], samples: int) -> 
     )
 
 
-def _observed(path: Path, graph: onnx.GraphProto, feeds: dict[str, Array]) -> dict[str, shapes.Shape]:
+def _observed(model: Model, feeds: dict[str, Array]) -> dict[str, shapes.Shape]:
     """Shapes that inference cannot find, because they depend on values, are seen in a run."""
-    names = [name for node in graph.node for name in node.output if name]
+    names = [name for node in model.outline.graph.node for name in node.output if name]
     try:
-        values = Probe(path, names).values(feeds)
+        values = Probe(model, names).values(feeds)
         return {
             name: _shape(value) for name, value in zip(names, values, strict=True) if hasattr(value, "dtype")
         }
@@ -67,11 +68,11 @@ def _shape(value: Array) -> shapes.Shape:
     return shapes.Shape(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
 
 
-def zstd_bytes(path: Path) -> int:
-    """At level 19, about 4 MB a second and thread; streamed, nothing is kept."""
+def zstd_bytes(path: Path, level: int = LEVEL) -> int:
+    """Streamed, nothing is kept."""
     size = path.stat().st_size
     threads = -1 if size >= _PARALLEL_FROM else 0
-    compressor = zstandard.ZstdCompressor(level=_LEVEL, threads=threads).compressobj(size=size)
+    compressor = zstandard.ZstdCompressor(level=level, threads=threads).compressobj(size=size)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         total = sum(len(compressor.compress(data[at : at + _CHUNK])) for at in range(0, size, _CHUNK))
     return total + len(compressor.flush())
@@ -79,8 +80,8 @@ def zstd_bytes(path: Path) -> int:
 
 def _values(model: Model) -> tuple[int, bool]:
     nonzero, finite = 0, True
-    for tensor in weights.weights(model.proto.graph):
-        array = numpy_helper.to_array(tensor)
+    for tensor in weights.weights(model.outline.graph):
+        array = mapped.array(tensor)
         nonzero += int(np.count_nonzero(array))
         if array.dtype.kind == "f":
             finite = finite and bool(np.isfinite(array).all())

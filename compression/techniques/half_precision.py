@@ -7,13 +7,17 @@ from compression.inspection import ModelInspection, Trait
 from compression.technique import Applied, Context, Promise, Technique
 
 if TYPE_CHECKING:
+    import numpy as np
     import onnx
 
+    from compression.mapped import Store
     from compression.model import Model
 
 _BFLOAT16_OPSET = 13
 _LEAST = 256
 """Elements from which on a weight is worth a Cast node."""
+_AT_ONCE = 1 << 22
+"""Elements converted in one go: the converter takes 30 bytes for each."""
 
 
 class HalfPrecision(Technique):
@@ -54,24 +58,26 @@ class HalfPrecision(Technique):
         return super().check(model)
 
     def apply(self, model: "Model", context: Context) -> Applied:
+        from compression.mapped import Store
         from compression.model import Model
         from compression.samples import made_up
 
         details: dict[str, Any]
+        store = Store(context.scratch / "half")
         if self.scope == "all":
-            half, details = Model(_convert(model)), {"scope": "all"}
+            half, details = Model(_convert(model, store)), {"scope": "all"}
         else:
-            proto, details = self._store(model)
+            proto, details = self._store(model, store)
             half = Model(proto)
         made_up(half, context.seed)  # runs it
         return Applied(half, details)
 
-    def _store(self, model: "Model") -> "tuple[onnx.ModelProto, dict[str, Any]]":
+    def _store(self, model: "Model", store: "Store") -> "tuple[onnx.ModelProto, dict[str, Any]]":
         from onnx import TensorProto, helper
 
         from compression.graph import order, weights
 
-        proto = model.copy()
+        proto = model.copy_outline()
         stored, kept = [], []
         outputs = {value.name for value in proto.graph.output}
         wanted = {tensor.name for tensor in weights.weights(proto.graph)} - outputs
@@ -83,7 +89,7 @@ class HalfPrecision(Technique):
             ):
                 continue
             name = tensor.name
-            if not self._shrink(tensor):
+            if not self._shrink(tensor, store):
                 kept.append(name)
                 continue
             stored.append(
@@ -95,18 +101,20 @@ class HalfPrecision(Technique):
         order.sort(proto.graph)
         return proto, {"scope": "weights", "kept_float32": kept}
 
-    def _shrink(self, tensor: "onnx.TensorProto") -> bool:
+    def _shrink(self, tensor: "onnx.TensorProto", store: "Store") -> bool:
         """Whether the values survive in the type."""
         import numpy as np
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
-        values = numpy_helper.to_array(tensor)
+        from compression import mapped
+
+        values = mapped.array(tensor)
         half = helper.tensor_dtype_to_np_dtype(_onnx_type(self.type))
         with np.errstate(over="ignore"):
             small = values.astype(half)
         if not np.array_equal(np.isfinite(small.astype(np.float32)), np.isfinite(values)):
             return False
-        tensor.CopyFrom(numpy_helper.from_array(small, f"{tensor.name}_{self.type}"))
+        tensor.CopyFrom(store.instead(tensor, small, f"{tensor.name}_{self.type}"))
         return True
 
 
@@ -116,14 +124,44 @@ def _onnx_type(name: str) -> int:
     return int({"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}[name])
 
 
-def _convert(model: "Model") -> "onnx.ModelProto":
+def _convert(model: "Model", store: "Store") -> "onnx.ModelProto":
+    """The converter reads every float32 initializer: of mapped ones it is shown a stand-in."""
+    import numpy as np
+    from onnx import TensorProto, numpy_helper, shape_inference
     from onnxruntime.transformers import float16
 
+    from compression import mapped
     from compression.graph import interface
     from compression.quiet import quiet
 
+    typed = shape_inference.infer_shapes(model.copy_outline())
+    large = [tensor for tensor in typed.graph.initializer if mapped.is_mapped(tensor)]
+    wide = {tensor.name: TensorProto.FromString(tensor.SerializeToString()) for tensor in large}
+    for tensor in large:
+        if tensor.data_type == TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(np.zeros(1, np.float32), tensor.name))
     with quiet():
-        half: onnx.ModelProto = float16.convert_float_to_float16(model.copy(), keep_io_types=True)
+        half: onnx.ModelProto = float16.convert_float_to_float16(
+            typed, keep_io_types=True, disable_shape_infer=True
+        )
     half.graph.ClearField("value_info")
-    interface.restore(half, model.proto)
+    interface.restore(half, model.outline)
+    for tensor in half.graph.initializer:
+        if tensor.name in wide:
+            narrow = tensor.data_type == TensorProto.FLOAT16
+            tensor.CopyFrom(wide[tensor.name])
+            if narrow:
+                tensor.CopyFrom(store.instead(tensor, _narrowed(tensor), tensor.name))
     return half
+
+
+def _narrowed(tensor: "onnx.TensorProto") -> "np.ndarray[Any, np.dtype[Any]]":
+    """As the converter does it, some values at a time."""
+    import numpy as np
+    from onnxruntime.transformers import float16
+
+    from compression import mapped
+
+    values = mapped.array(tensor).reshape(-1)
+    pieces = [values[at : at + _AT_ONCE] for at in range(0, values.size, _AT_ONCE)]
+    return np.concatenate([float16.convert_np_to_float16(piece) for piece in pieces]).reshape(tensor.dims)

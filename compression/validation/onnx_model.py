@@ -12,7 +12,8 @@ from compression.validation import external_data, functions, structure, tensors,
 
 
 def normalise(path: Path, into: Path, folder: Path | None) -> None:
-    """`folder` holds the files that the model may refer to. What is normal already is written as it is.
+    """`folder` holds the files that the model may refer to. What is normal already is written as it is. No
+    more of a large model's weights is in memory than a tensor.
 
     Errors: CompressionError.
     """
@@ -21,7 +22,7 @@ def normalise(path: Path, into: Path, folder: Path | None) -> None:
     functions.check(model)
     structure.check(model)
     tensors.check(model)
-    external_data.merge(model, folder)
+    external_data.merge(model, path, folder)
     model = _inlined(model)
     order.sort(model.graph)
     _check(model)
@@ -31,7 +32,7 @@ def normalise(path: Path, into: Path, folder: Path | None) -> None:
 
 def _parse(path: Path) -> onnx.ModelProto:
     try:
-        return serialization.parse(path)
+        return serialization.outline(path)
     except DecodeError:
         raise structure.invalid("not an ONNX file: its protobuf cannot be parsed") from None
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import onnx
 from onnx import TensorProto
 
-from compression.errors import CompressionError
+from compression.errors import CompressionError, Suggestion
 from compression.graph import walk
 from compression.graph.tensors import stored_bytes
 from compression.validation.limits import MAX_BYTES
@@ -66,14 +66,20 @@ def check(model: onnx.ModelProto) -> None:
         size = declared_bytes(tensor)
         total += size
         if total > MAX_BYTES:
-            raise CompressionError("limit_decoded_bytes", f"the weights take more than {MAX_BYTES} bytes")
+            raise _too_many_bytes("weights")
         if tensor.data_location != TensorProto.EXTERNAL:
             _check_inline(tensor, size)
     for graph in walk.graphs(model.graph):
         for sparse in graph.sparse_initializer:
             total += elements(sparse.dims, sparse.values.name) * 8
     if total > MAX_BYTES:
-        raise CompressionError("limit_decoded_bytes", f"the sparse weights take more than {MAX_BYTES} bytes")
+        raise _too_many_bytes("sparse weights")
+
+
+def _too_many_bytes(what: str) -> CompressionError:
+    way = "store the weights in 16 bits before the upload, or split the model in two"
+    detail = f"the {what} take more than {MAX_BYTES} bytes, all that one ONNX file holds (protobuf's 2 GiB)"
+    return CompressionError("limit_decoded_bytes", detail, suggestions=(Suggestion(way),))
 
 
 def elements(dims: object, name: str) -> int:
@@ -102,7 +108,11 @@ def _check_inline(tensor: TensorProto, size: int) -> None:
         have = len(getattr(tensor, field))
         want = -(-elements(tensor.dims, tensor.name) * per_element // _PACKED.get(tensor.data_type, 1))
     if have != want:
-        raise CompressionError(
-            "invalid_onnx",
-            f"tensor {tensor.name!r} declares {list(tensor.dims)[:8]} but holds other than that many values",
-        )
+        raise mismatch(tensor)
+
+
+def mismatch(tensor: TensorProto) -> CompressionError:
+    declared = list(tensor.dims)[:8]
+    return CompressionError(
+        "invalid_onnx", f"tensor {tensor.name!r} declares {declared} but holds other than that many values"
+    )
