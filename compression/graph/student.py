@@ -12,6 +12,7 @@ from compression.errors import CompressionError, ErrorKind
 from compression.graph import blocks, channels, interface, tensors, walk
 from compression.graph.channels import recording
 from compression.graph.index import Index
+from compression.graph.influence import influence
 from compression.inspection import TensorSpec
 from compression.interchange import misfit, paired
 from compression.kernels import importance
@@ -50,37 +51,14 @@ def shallow(
     wanted = len(found) - round(len(found) * depth)
     if not wanted:
         raise no_student(f"{len(found)} residual blocks cannot be reduced to a depth of {depth:g}")
-    influence = _influence(model, found, samples)
+    turned = influence(model, {block.name: block.skip for block in found}, samples)
     dropped: list[str] = []
-    for name in sorted(influence, key=influence.__getitem__):
+    for name in sorted(turned, key=turned.__getitem__):
         left = {block.name: block for block in blocks.find(model.graph, shapes)}
         if len(dropped) < wanted and name in left:
             model = blocks.drop(model, left[name])
             dropped.append(name)
     return model, dropped
-
-
-def _influence(
-    model: onnx.ModelProto, found: Sequence[blocks.Block], samples: Sequence[Feeds]
-) -> dict[str, float]:
-    """One minus the cosine between what a block gets and what it gives, by name; a mean over samples."""
-    names = sorted({name for block in found for name in (block.name, block.skip)})
-    inputs = {spec.name for spec in tensors.inputs(model.graph)}
-    opened = onnx.ModelProto()
-    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in inputs)
-    session = runtime.session(model.SerializeToString() + opened.SerializeToString(), optimise=False)
-    turned = dict.fromkeys((block.name for block in found), 0.0)
-    for feeds in samples:
-        values = {**feeds, **runtime.run(session, feeds)}
-        for block in found:
-            turned[block.name] += 1 - _cosine(values[block.skip], values[block.name])
-    return turned
-
-
-def _cosine(one: runtime.Array, other: runtime.Array) -> float:
-    flat = [value.ravel().astype(np.float64) for value in (one, other)]
-    lengths = float(np.linalg.norm(flat[0]) * np.linalg.norm(flat[1]))
-    return float(flat[0] @ flat[1]) / lengths if lengths else 1.0
 
 
 def narrow(model: onnx.ModelProto, feeds: Feeds, width: float) -> tuple[onnx.ModelProto, channels.Kept]:
