@@ -52,24 +52,24 @@ def decode_all(read: Read, names: Sequence[str], options: DatasetOptions, into: 
     broken: dict[int, str] = {}
     most = options.most_broken(len(names))
 
-    def decoded(row: int) -> Array | None:
-        try:
-            return _fitting(_decode(read(row), names[row], options.image), shape, names[row])
-        except _BROKEN as error:
-            broken[row] = f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
-        if len(broken) > most:
-            raise _too_many(broken, names, most)
-        return None
-
-    def some(start: int) -> None:
+    def some(start: int) -> dict[int, str]:
+        """Which of them are broken, and why."""
+        found = {}
         for row in range(start, min(start + _AT_ONCE, len(names))):
-            if (image := decoded(row)) is not None:
+            try:
+                image = _fitting(_decode(read(row), names[row], options.image), shape, names[row])
+            except _BROKEN as error:
+                found[row] = _reason(error)
+            else:
                 os.pwrite(file.fileno(), image.data, row * size)
+        return found
 
     with into.open("xb") as file, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
         file.truncate(len(names) * size)  # rows of broken images stay holes
-        for _ in threads.map(some, range(0, len(names), _AT_ONCE)):
-            pass
+        for found in threads.map(some, range(0, len(names), _AT_ONCE)):  # in order, whoever is done first
+            broken |= found
+            if len(broken) > most:
+                raise _too_many(broken, names, most)
     array: Array = np.memmap(into, dtype, "r", 0, (len(names), *shape))
     kept = np.setdiff1d(np.arange(len(names)), np.array(sorted(broken), np.int64))
     first = tuple(SkippedFile(name=names[row], reason=broken[row]) for row in sorted(broken)[:_NAMED])
@@ -84,6 +84,12 @@ def _first_shape(read: Read, names: Sequence[str], options: ImageOptions) -> tup
             continue
         return shape
     raise CompressionError("images_broken", f"none of the {len(names)} images can be read")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # what it says is where in memory the bytes lie
+        return f"not recognised as an image; {', '.join(_FORMATS)} are read"
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:160]
 
 
 def _too_many(broken: dict[int, str], names: Sequence[str], most: int) -> CompressionError:

@@ -70,6 +70,30 @@ def test_pixels_are_scaled_and_ordered_as_told(tmp_path: Path) -> None:
     assert inspection.preprocessing.image.colour == "BGR"
 
 
+def many(broken: range) -> bytes:
+    """More than are decoded at once by one thread."""
+    images = {f"{at % 3}/{at:03}.png": png(at % 256) for at in range(400)}
+    return hostile.packed(images | {f"{at % 3}/{at:03}.png": b"\x89PNG" for at in broken})
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_change_nothing(threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for count in (1, threads):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        monkeypatch.setattr("os.sched_getaffinity", lambda _, count=count: range(count))
+        _, inspection = load(many(range(70, 73)), folder, **RAW)
+        found.append(((folder / "out").read_bytes(), inspection))
+    assert found[0] == found[1]
+    assert found[0][1].skipped.count == 3
+
+
+def test_the_first_of_too_many_broken_ones_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CompressionError, match=r"images_broken: more than 4 .* '0/072\.png' first"):
+        load(many(range(70, 400)), tmp_path, **RAW)
+
+
 def test_a_broken_image_is_skipped_counted_and_named(tmp_path: Path) -> None:
     images = members() | {"data/a/b/7.png": b"\x89PNG and no more"}
     _, inspection = load(hostile.packed(images), tmp_path)
