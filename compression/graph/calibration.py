@@ -37,6 +37,8 @@ STRIDES = (1, 11, 23, 47, 97, 193, 389, 769, 1543, 3079, 6151, 12289)
 FLAT = "__flat"
 REDUCTIONS = {"low": "ReduceMin", "high": "ReduceMax", "mean": "ReduceMean"}
 
+MASKED = 1e30
+"""Nothing that a network means to compute is larger."""
 OBSERVED = (*REDUCTIONS, "sample")
 
 Floats = npt.NDArray[np.float32]
@@ -64,7 +66,7 @@ class Statistics:
     def update(self, seen: Mapping[str, Sequence[Floats]], samples: Floats) -> None:
         """What some runs gave, and how many samples each had."""
         low, high, mean = (np.stack([np.atleast_1d(one) for one in seen[name]]) for name in REDUCTIONS)
-        if not (np.isfinite(low) & np.isfinite(high) & np.isfinite(mean)).all():
+        if not (np.isfinite(low) & np.isfinite(high)).all():
             raise CompressionError(
                 "E_NUMERIC", "the model computes NaN or infinity on the calibration samples"
             )
@@ -78,7 +80,15 @@ class Statistics:
 
     @property
     def mean(self) -> Floats | None:
-        return None if self.total is None else self.total / np.float32(self.samples)
+        """None where the sum leaves the range of floats, as that of a mask does."""
+        if self.total is None or not np.isfinite(self.total).all():
+            return None
+        return self.total / np.float32(self.samples)
+
+    @property
+    def is_masked(self) -> bool:
+        """Whether some values are no magnitudes but stand for infinity: no grid holds the others too."""
+        return max(-self.histogram.minimum, self.histogram.maximum) > MASKED
 
 
 def calibrate(

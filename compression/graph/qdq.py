@@ -166,7 +166,7 @@ def write(
     )
     quantizer.quantize_model()
     written: onnx.ModelProto = quantizer.model.model
-    _finish(written, model)
+    _finish(written, model, nodes)
     if scheme.activation_bits < EIGHT and not trainable:
         _saturate(written.graph, 2**scheme.activation_bits - 1)
     return written
@@ -181,8 +181,9 @@ def _grids(
     for name, to in ranges.items():
         grids[name] = scheme.grid(to)
         producer = index.producer.get(name)
-        if producer is not None and producer.op_type in REMOVABLE and producer.name in nodes:
+        while producer is not None and producer.op_type in REMOVABLE and producer.name in nodes:
             grids.setdefault(producer.input[0], grids[name])
+            producer = index.producer.get(producer.input[0])
     return grids
 
 
@@ -220,20 +221,35 @@ def _override(how: Rounding) -> list[dict[str, Any]]:
     return [fixed | first | {"scale": scale} for scale in how.scales]
 
 
-def _finish(written: onnx.ModelProto, model: onnx.ModelProto) -> None:
-    """Takes back what the quantizer notes of itself; floats where the last layer's kernel can write them."""
+def _finish(written: onnx.ModelProto, model: onnx.ModelProto, nodes: Collection[str]) -> None:
+    """Takes back what the quantizer notes of itself, and the rounding of layers whose kernel can write the
+    floats that all its readers want.
+    """
     written.ClearField("metadata_props")
     written.metadata_props.extend(model.metadata_props)
     written.producer_name, written.producer_version = model.producer_name, model.producer_version
     index = Index(written.graph)
-    for value in written.graph.output:
-        dequantize = index.producer.get(value.name)
-        quantize = index.producer.get(dequantize.input[0]) if dequantize is not None else None
-        layer = index.producer.get(quantize.input[0]) if quantize is not None else None
-        if layer is not None and layer.op_type in FLOAT_OUTPUT and len(index.consumers[layer.output[0]]) == 1:
+    for layer in [node for node in written.graph.node if node.name in nodes and node.op_type in FLOAT_OUTPUT]:
+        quantize = index.only_consumer(layer.output[0])
+        dequantize = index.only_consumer(quantize.output[0]) if quantize is not None else None
+        if quantize is None or dequantize is None or dequantize.op_type != "DequantizeLinear":
+            continue
+        readers = index.consumers[dequantize.output[0]]
+        if not any(reader.name in nodes for reader in readers):
+            _write_floats(layer, readers, dequantize.output[0], index)
             written.graph.node.remove(dequantize)
             written.graph.node.remove(quantize)
-            layer.output[0] = value.name
+
+
+def _write_floats(
+    layer: onnx.NodeProto, readers: Collection[onnx.NodeProto], restored: str, index: Index
+) -> None:
+    if restored in index.outputs:
+        layer.output[0], name = restored, restored
+    else:
+        name = layer.output[0]
+    for reader in readers:
+        reader.input[:] = [name if one == restored else one for one in reader.input]
 
 
 def _saturate(graph: onnx.GraphProto, levels: int) -> None:

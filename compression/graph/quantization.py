@@ -1,7 +1,6 @@
 """Static quantization of a model, from calibration to the QDQ file: what is done in which order."""
 
-from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,27 +11,24 @@ import onnx
 from compression.dataset import Split
 from compression.errors import CompressionError, ErrorKind
 from compression.graph import (
-    bias_correction,
+    activation_ranges,
     calibration,
+    embeddings,
     equalization,
     exclusion,
-    fake_quantization,
-    order,
     packing,
+    placement,
     qdq,
-    storage,
     tensors,
     weight_rounding,
 )
 from compression.graph.calibration import Statistics
+from compression.graph.plan import Plan, Writer
 from compression.graph.preparation import prepare
-from compression.graph.weight_rounding import Rounding
-from compression.kernels import ranges
-from compression.kernels.ranges import Method, Range
+from compression.kernels.ranges import Method
 
 PROBE = 16
 """Samples that show the magnitudes of channels, for equalisation."""
-ANY_RANGE = Range(-4.0, 4.0)
 Report = Callable[[float, str], None]
 
 
@@ -44,7 +40,8 @@ class Options:
     equalization: bool
     bias_correction: bool
     exclude: Collection[str]
-    operators: Collection[str]
+    operators: Collection[str] | None
+    """None: wherever it pays."""
     keep: Literal["auto", "none", "all"]
     """In floats: what integers do not make faster, nothing, or every layer (weights alone are rounded)."""
     samples: int
@@ -56,39 +53,6 @@ class Resources:
     scratch: Path
     threads: int
     report: Report
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All that was decided of a model's quantization; writes it."""
-
-    prepared: onnx.ModelProto
-    quantized: frozenset[str]
-    """Nodes that compute in integers."""
-    ranges: Mapping[str, Range]
-    roundings: Mapping[str, Rounding]
-    scheme: qdq.Scheme
-    scaled: frozenset[str]
-    """Tensors that equalisation scaled."""
-    details: Mapping[str, Any]
-
-    def write(self) -> onnx.ModelProto:
-        written = _Writer(self.prepared, self.roundings, self.scheme)(self.quantized, self.ranges)
-        equalization.rename(written.graph, self.scaled)
-        return written
-
-    def trainable(self) -> onnx.ModelProto:
-        """The same network with the same roundings, of weights in floating point, as nodes that a training
-        engine runs.
-        """
-        source = (self.prepared, self.quantized, self.ranges, self.roundings, self.scheme)
-        written = qdq.write(*source, trainable=True)
-        fake_quantization.pair_stored(written.graph, self.roundings)
-        fake_quantization.limit(written.graph, self.scheme)
-        fake_quantization.pair_biases(written.graph)
-        written.graph.ClearField("value_info")
-        order.sort(written.graph)
-        return written
 
 
 def quantize(
@@ -118,76 +82,30 @@ def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
     scheme = options.scheme
     roundings = weight_rounding.choose(prepared.graph, scheme.weight_bits, per_channel=scheme.per_channel)
     quantized = frozenset() if options.keep == "all" else nodes
+    tables = tuple(embeddings.tables(prepared.graph, options.exclude)) if options.operators is None else ()
     if options.keep == "auto":
         using.report(0.15, "measuring what pays")
-        bench = _bench(model, prepared, _Writer(prepared, roundings, scheme), using)
+        bench = _bench(model, prepared, Writer(prepared, roundings, scheme, tables), using)
         quantized, details["speeds"] = exclusion.choose(bench, nodes)
     using.report(0.3, "calibrating")
-    found = _ranges(prepared, quantized, roundings, options, using)
-    details |= {"ranges": found.methods, "bias_corrected": found.corrected}
-    details |= _lists(prepared.graph, nodes, quantized)
+    found = activation_ranges.calibrate(
+        prepared,
+        quantized,
+        lambda names: _observe(prepared, names, options.samples, using),
+        activation_ranges.Rule(options.ranges, options.percentile, scheme.activation_bits),
+        roundings if options.bias_correction else None,
+    )
+    details |= {"ranges": found.methods, "bias_corrected": found.corrected, "tables": list(tables)}
+    details |= _lists(prepared.graph, nodes, found.quantized)
     names = frozenset(name for tensors in scaled for name in tensors)
-    return Plan(prepared, quantized, found.ranges, roundings, scheme, names, details)
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """Writes the model with any choice of quantized nodes; layers that stay float keep integer weights."""
-
-    prepared: onnx.ModelProto
-    roundings: Mapping[str, Rounding]
-    scheme: qdq.Scheme
-
-    def __call__(self, nodes: Collection[str], ranges_: Mapping[str, Range]) -> onnx.ModelProto:
-        written = qdq.write(self.prepared, nodes, ranges_, self.roundings, self.scheme)
-        storage.store(written.graph, self.roundings)
-        packing.pack(written.graph, self.scheme.weight_bits)
-        written.graph.ClearField("value_info")
-        order.sort(written.graph)
-        return written
-
-    def uncalibrated(self, nodes: Collection[str]) -> onnx.ModelProto:
-        """To be timed: kernels take as long whatever the ranges are."""
-        return self(nodes, dict.fromkeys(qdq.activations(self.prepared.graph, nodes), ANY_RANGE))
+    return Plan(prepared, found.quantized, found.ranges, roundings, scheme, names, tables, details)
 
 
 def _bench(
-    model: onnx.ModelProto, prepared: onnx.ModelProto, write: _Writer, using: Resources
+    model: onnx.ModelProto, prepared: onnx.ModelProto, write: Writer, using: Resources
 ) -> exclusion.Bench:
     feeds = next(using.split.batches(tensors.inputs(model.graph), 1))
     return exclusion.Bench(model, prepared, write.uncalibrated, feeds, using.scratch)
-
-
-@dataclass(frozen=True)
-class _Calibrated:
-    ranges: dict[str, Range]
-    methods: dict[str, int]
-    """How many tensors each method served."""
-    corrected: int
-    """Layers whose bias was corrected."""
-
-
-def _ranges(
-    prepared: onnx.ModelProto,
-    nodes: Collection[str],
-    roundings: Mapping[str, Rounding],
-    options: Options,
-    using: Resources,
-) -> _Calibrated:
-    """Ranges of what the nodes read and write; biases are corrected on the way, as the same pass gives the
-    means.
-    """
-    wanted = qdq.activations(prepared.graph, nodes)
-    read = weight_rounding.read(prepared.graph) if options.bias_correction else []
-    statistics = _observe(prepared, list(dict.fromkeys([*wanted, *read])), options.samples, using)
-    chosen = {name: _range(statistics[name], options) for name in wanted}
-    corrected: list[str] = []
-    if options.bias_correction:
-        rounded = weight_rounding.rounded(prepared.graph, roundings)
-        means = {name: seen.mean for name, seen in statistics.items() if seen.mean is not None}
-        corrected = bias_correction.correct(prepared.graph, rounded, means)
-    methods: Counter[str] = Counter(method for method, _ in chosen.values())
-    return _Calibrated({name: to for name, (_, to) in chosen.items()}, dict(methods), len(corrected))
 
 
 def _lists(
@@ -234,7 +152,8 @@ def _check(model: onnx.ModelProto, options: Options) -> None:
 
 def _chosen(graph: onnx.GraphProto, options: Options) -> frozenset[str]:
     """Every layer that can be quantized, and what lies between them, less what is excluded."""
-    nodes = [node for node in qdq.quantizable(graph) if node.op_type in options.operators]
+    operators = qdq.OPERATORS if options.operators is None else options.operators
+    nodes = [node for node in qdq.quantizable(graph) if node.op_type in operators]
     if not any(node.op_type in qdq.WEIGHTED for node in nodes):
         raise CompressionError(
             "nothing_to_quantize",
@@ -242,7 +161,10 @@ def _chosen(graph: onnx.GraphProto, options: Options) -> frozenset[str]:
             ErrorKind.UNSUPPORTED,
         )
     excluded = set(options.exclude)
-    return frozenset(node.name for node in nodes if not excluded & {node.name, *node.output})
+    nodes = [node for node in nodes if not excluded & {node.name, *node.output}]
+    if options.operators is None:
+        return placement.worth_rounding(graph, nodes)
+    return frozenset(node.name for node in nodes)
 
 
 def _equalize(prepared: onnx.ModelProto, using: Resources) -> list[list[str]]:
@@ -255,14 +177,7 @@ def _equalize(prepared: onnx.ModelProto, using: Resources) -> list[list[str]]:
 
 
 def _observe(
-    model: onnx.ModelProto, names: list[str], samples: int, using: Resources
+    model: onnx.ModelProto, names: Sequence[str], samples: int, using: Resources
 ) -> dict[str, Statistics]:
     machine = calibration.Machine(using.scratch, using.threads)
     return calibration.calibrate(model, names, using.split, samples, machine)
-
-
-def _range(seen: Statistics, options: Options) -> tuple[Method, Range]:
-    bits = options.scheme.activation_bits
-    if options.ranges == "auto":
-        return ranges.by_error(seen.histogram, bits, options.percentile)
-    return options.ranges, ranges.METHODS[options.ranges](seen.histogram, bits, options.percentile)

@@ -11,7 +11,7 @@ from compression.engine import Engine, Role
 from compression.graph import qdq
 from compression.graph.fake_quantization import quantizers
 from compression.graph.index import Index
-from compression.graph.quantization import Plan
+from compression.graph.plan import Plan
 from compression.graph.weight_rounding import Rounding
 from compression.kernels.ranges import Range
 from compression.model import Model

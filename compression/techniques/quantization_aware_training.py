@@ -11,7 +11,7 @@ from compression.training.options import Training
 
 if TYPE_CHECKING:
     from compression.dataset import Split
-    from compression.graph.quantization import Plan
+    from compression.graph.plan import Plan
     from compression.model import Model
 
 STAGE = "quantization-aware training"
@@ -54,6 +54,7 @@ class QuantizationAwareTraining(Technique):
         "labels. Weights of 4 bits or fewer make smaller files; they compute as int8 does."
     )
     trains: ClassVar[bool] = True
+    version: ClassVar[int] = 2
 
     technique: Literal["quantization_aware_training"] = "quantization_aware_training"
     weight_bits: int = Field(default=8, ge=2, le=8, description="bits of a weight")
@@ -122,7 +123,7 @@ class QuantizationAwareTraining(Technique):
             equalization=True,
             bias_correction=True,
             exclude=(*self.exclude, *notes.get("kept_float", ())),
-            operators=sorted(qdq.OPERATORS),
+            operators=None,
             keep=keep if self.activation_bits else "all",
             samples=self.samples,
         )

@@ -37,7 +37,7 @@ class StaticQuantization(Technique):
         "three times faster at a loss of a tenth of a point. Needs some hundred unlabelled samples like "
         "those of production. Networks that int8 slows down keep computing in floats and get smaller only."
     )
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     technique: Literal["static_quantization"] = "static_quantization"
     weight_bits: int = Field(default=8, ge=2, le=8, description="bits of a weight")
@@ -61,7 +61,8 @@ class StaticQuantization(Technique):
         default=(), max_length=10_000, description="names of nodes, or of their outputs, that stay float"
     )
     operators: tuple[Operator, ...] | None = Field(
-        default=None, description="operators to quantize; null: all supported"
+        default=None,
+        description="operators to quantize; null: layers, and what it pays to round between them",
     )
     keep: Literal["auto", "none"] = Field(
         default="auto",
@@ -96,7 +97,7 @@ class StaticQuantization(Technique):
             equalization=self.equalization,
             bias_correction=self.bias_correction,
             exclude=self.exclude,
-            operators=self.operators if self.operators is not None else sorted(qdq.OPERATORS),
+            operators=self.operators,
             keep=self.keep,
             samples=self.samples,
         )

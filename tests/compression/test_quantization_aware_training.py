@@ -15,6 +15,7 @@ from compression.engine import Engine, Role, normalise
 from compression.errors import CompressionError
 from compression.graph import qdq, quantization, weights
 from compression.graph.fake_quantization import quantizers
+from compression.graph.plan import Plan
 from compression.inspection import Trait
 from compression.model import Model
 from compression.qat.scales import LearntScales, sizes
@@ -64,7 +65,7 @@ class Bench:
         step = QuantizationAwareTraining.model_validate({"keep": "none", "training": training} | parameters)
         return step.apply(self.model, context or self.context())
 
-    def plan(self, weight_bits: int, activation_bits: int, exclude: int = 0) -> quantization.Plan:
+    def plan(self, weight_bits: int, activation_bits: int, exclude: int = 0) -> Plan:
         """As the technique makes it, with the first layers in floats."""
         ready = normalise(self.model)
         layers = [node.name for node in ready.proto.graph.node if node.op_type in qdq.WEIGHTED]

@@ -235,6 +235,13 @@ def test_exclusions_are_honoured_by_node_and_by_tensor(bench: Bench) -> None:
     assert bench.sqnr(case, made) > 22
 
 
+def test_activations_in_a_row_share_a_range(bench: Bench) -> None:
+    case = residual()
+    relu = next(node for node in case.model.graph.node if node.output[0] == "residual.relu")
+    relu.input[0] = "stem.relu"
+    assert bench.sqnr(case, bench.apply(case)) > 22
+
+
 def test_an_unknown_exclusion_is_refused(bench: Bench) -> None:
     with pytest.raises(CompressionError, match="unknown_node"):
         bench.apply(residual(), exclude=["nothing"])
