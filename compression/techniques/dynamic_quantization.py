@@ -7,8 +7,6 @@ from compression.inspection import ModelInspection, Trait
 from compression.technique import Applied, Context, Promise, Technique
 
 if TYPE_CHECKING:
-    import onnx
-
     from compression.model import Model
 
 _LAYERS = ("MatMul", "Gemm", "LSTM", "Attention")
@@ -49,9 +47,11 @@ class DynamicQuantization(Technique):
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.errors import CompressionError, ErrorKind
+        from compression.graph import dynamic_quantization
         from compression.model import Model
 
-        quantized = Model(self._quantize(model, context))
+        options = dynamic_quantization.Options(_LAYERS, self.per_channel, self.reduce_range)
+        quantized = Model(dynamic_quantization.quantize(model.outline, options, context.scratch))
         before, after = model.inspect().operators, quantized.inspect().operators
         layers = {name: after[name] - before.get(name, 0) for name in _QUANTIZED if after.get(name, 0)}
         if not layers:
@@ -61,30 +61,6 @@ class DynamicQuantization(Technique):
                 ErrorKind.UNSUPPORTED,
             )
         return Applied(quantized, {"layers": layers})
-
-    def _quantize(self, model: "Model", context: Context) -> "onnx.ModelProto":
-        import onnx
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-
-        from compression.graph import interface
-        from compression.quiet import quiet
-        from compression.runtime import running
-
-        path = context.scratch / "dynamic.onnx"
-        with quiet(), running("quantize"):
-            quantize_dynamic(
-                model.copy(),
-                path,
-                op_types_to_quantize=list(_LAYERS),
-                per_channel=self.per_channel,
-                reduce_range=self.reduce_range,
-                weight_type=QuantType.QInt8,
-            )
-        quantized = onnx.load(path)
-        path.unlink()
-        quantized.graph.ClearField("value_info")
-        interface.restore(quantized, model.proto)
-        return quantized
 
 
 _QUANTIZED = ("MatMulInteger", "DynamicQuantizeLSTM", "QAttention")

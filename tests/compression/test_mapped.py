@@ -99,6 +99,8 @@ def test_a_session_on_mapped_weights_gives_the_same(whole: Path, *, optimise: bo
         {"technique": "half_precision"},
         {"technique": "half_precision", "type": "bfloat16"},
         {"technique": "half_precision", "scope": "all"},
+        {"technique": "dynamic_quantization"},
+        {"technique": "dynamic_quantization", "per_channel": False, "reduce_range": True},
     ],
 )
 def test_techniques_give_a_large_model_the_bytes_they_give_a_small_one(
