@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -15,6 +15,7 @@ import onnx
 from compression import runtime
 from compression.graph.index import Index
 
+Statistic = Callable[[Sequence[float]], float]
 RUNS = 7
 FEWEST, MOST = 9, 51
 """Pairs of runs."""
@@ -25,22 +26,29 @@ SUFFIXES = re.compile(r"(_token_\d+|_nchwc|_quant)+$")
 
 
 def node_seconds(
-    model: onnx.ModelProto, feeds: Mapping[str, runtime.Array], scratch: Path
+    model: onnx.ModelProto,
+    feeds: Mapping[str, runtime.Array],
+    scratch: Path,
+    *,
+    runs: int = RUNS,
+    statistic: Statistic = median,
 ) -> dict[str, float]:
-    """Median over runs on one thread. A fused kernel counts for the node that its name leads to: by the
-    node's own name, or by the tensor it makes. Kernels that the runtime made up itself (layout changes) are
-    left out.
+    """Median, or another statistic, over runs on one thread. A fused kernel counts for the node that its name
+    leads to: by the node's own name, or by the tensor it makes. Kernels that the runtime made up itself
+    (layout changes) are left out.
     """
     session = runtime.session(model, profile=scratch / "profile")
-    for _ in range(RUNS):
+    for _ in range(runs):
         runtime.run(session, feeds)
     path = Path(session.end_profiling())
     events = json.loads(path.read_text())
     path.unlink()
-    return _by_node(events, model)
+    return _by_node(events, model, statistic)
 
 
-def _by_node(events: Sequence[Mapping[str, object]], model: onnx.ModelProto) -> dict[str, float]:
+def _by_node(
+    events: Sequence[Mapping[str, object]], model: onnx.ModelProto, statistic: Statistic
+) -> dict[str, float]:
     producer = Index(model.graph).producer
     names = {node.name for node in model.graph.node}
     spent: dict[str, list[float]] = defaultdict(list)
@@ -52,7 +60,7 @@ def _by_node(events: Sequence[Mapping[str, object]], model: onnx.ModelProto) -> 
                 label = producer[label].name
             if label in names or label.endswith(CONVERSIONS):
                 spent[label].append(float(str(event["dur"])) * 1e-6)
-    return {name: median(durations) for name, durations in spent.items()}
+    return {name: statistic(durations) for name, durations in spent.items()}
 
 
 def paired_seconds(

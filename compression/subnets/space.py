@@ -76,17 +76,37 @@ class Space:
             if count < len(self.ranked[name])
         }
 
-    def narrowed(self, subnet: Subnet) -> Iterator[Subnet]:
-        """The sub-network and ever narrower ones of the same proportions, each group by a step or none."""
-        yield subnet
-        for rest in range(max(subnet.widths, default=0) - 1, -1, -1):
-            share = rest / max(subnet.widths)
-            yield Subnet(tuple(round(at * share) for at in subnet.widths), subnet.dropped)
-
     def fitted(self, subnet: Subnet, price: Callable[[Subnet], float], limit: float) -> Subnet:
-        """The widest of its proportions within the limit; where there is none, the smallest of all."""
-        allowed = Subnet(subnet.widths, subnet.dropped[-self.droppable :] if self.droppable else ())
-        return next((one for one in self.narrowed(allowed) if price(one) <= limit), self.smallest)
+        """The sub-network itself if it is within the limit, with no more blocks left out than may be. Else a
+        narrower one of much the same proportions, as wide as the limit allows; where there is none, the
+        smallest of all.
+        """
+        wanted = Subnet(subnet.widths, subnet.dropped[-self.droppable :] if self.droppable else ())
+        within = next((one for one in _narrowed(wanted) if price(one) <= limit), None)
+        return self.smallest if within is None else _widened(within, wanted, price, limit)
+
+
+def _narrowed(subnet: Subnet) -> Iterator[Subnet]:
+    """The sub-network and ever narrower ones of the same proportions."""
+    most = max(subnet.widths, default=0)
+    yield subnet
+    for rest in range(most - 1, -1, -1):
+        yield Subnet(tuple(at * rest // most for at in subnet.widths), subnet.dropped)
+
+
+def _widened(start: Subnet, wanted: Subnet, price: Callable[[Subnet], float], limit: float) -> Subnet:
+    """By one width of one group at a time, those that lost most first, while that is within the limit."""
+    growing = {
+        at for at, (own, most) in enumerate(zip(start.widths, wanted.widths, strict=True)) if own < most
+    }
+    while growing:
+        group = max(sorted(growing), key=lambda at: wanted.widths[at] - start.widths[at])
+        wider = Subnet(tuple(own + (at == group) for at, own in enumerate(start.widths)), start.dropped)
+        fits = price(wider) <= limit
+        start = wider if fits else start
+        if not fits or start.widths[group] == wanted.widths[group]:
+            growing.remove(group)
+    return start
 
 
 def space(
