@@ -1,6 +1,6 @@
 """Residual blocks, y = x + f(x): what can be left out of a network without changing a shape."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import onnx
@@ -9,6 +9,7 @@ from compression.graph import walk
 from compression.graph.index import Index
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum", "Attention"})
+_IDEMPOTENT = frozenset({"Relu", "Clip"})
 
 
 @dataclass(frozen=True)
@@ -80,24 +81,43 @@ def _own(add: onnx.NodeProto, branch: str, skip: str, index: Index) -> list[onnx
 
 
 def drop(model: onnx.ModelProto, block: Block) -> onnx.ModelProto:
-    """A copy in which whoever read the block's output reads what went into it."""
+    """A copy in which whoever read the block's output reads what went into it. An activation that would then
+    follow itself goes too.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     graph = copy.graph
     gone = {block.name, *block.inner}
     nodes = [node for node in graph.node if not gone & set(node.output)]
-    for scope in [
-        node_graph for node in nodes for inner in walk.subgraphs(node) for node_graph in walk.graphs(inner)
-    ]:
-        for node in scope.node:
-            node.input[:] = [block.skip if name == block.name else name for name in node.input]
-    for node in nodes:
-        node.input[:] = [block.skip if name == block.name else name for name in node.input]
+    _rename(nodes, {block.name: block.skip})
+    outputs = {value.name for value in graph.output}
+    twice = {node.output[0]: node.input[0] for node in nodes if _repeats(node, block.skip, nodes)}
+    twice = {name: source for name, source in twice.items() if name not in outputs}
+    nodes = [node for node in nodes if node.output[0] not in twice]
+    _rename(nodes, twice)
     copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)
     _forget(graph)
     return copy
+
+
+def _rename(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> None:
+    """What nodes read, subgraphs included."""
+    for node in nodes:
+        inner = (other for graph in walk.subgraphs(node) for other in walk.nodes(graph))
+        for reader in (node, *inner):
+            reader.input[:] = [names.get(name, name) for name in reader.input]
+
+
+def _repeats(node: onnx.NodeProto, source: str, nodes: Iterable[onnx.NodeProto]) -> bool:
+    """Whether it does to `source` what was just done to make it."""
+    if node.op_type not in _IDEMPOTENT or node.input[0] != source:
+        return False
+    made = next((other for other in nodes if source in other.output), None)
+    if made is None or made.op_type != node.op_type:
+        return False
+    return list(made.input[1:]) == list(node.input[1:]) and bool(made.attribute == node.attribute)
 
 
 def _forget(graph: onnx.GraphProto) -> None:

@@ -34,6 +34,7 @@ class ChannelPruning(Technique):
     }
     trains: ClassVar[bool] = True
     moves_outputs: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     guidance: ClassVar[str] = (
         "Smaller and faster in every runtime, unlike single weights set to zero; goes well before "
         "quantization. Start with half the multiply-accumulates. Runtimes compute channels in blocks, of 16 "

@@ -78,6 +78,7 @@ class Distillation(Technique):
     promises: ClassVar = frozenset({Promise.SMALLER, Promise.FASTER})
     trains: ClassVar[bool] = True
     moves_outputs: ClassVar[bool] = True
+    version: ClassVar[int] = 2
     guidance: ClassVar[str] = (
         "For the largest reductions: a student of an eighth of the multiplications makes fewer errors when "
         "it learns from the teacher's outputs than when it learns from labels alone, and needs no labels. "

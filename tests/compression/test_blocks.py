@@ -87,3 +87,25 @@ def test_a_dropped_model_can_be_cut() -> None:
     looked = found(dropped)
     assert len(looked.groups) == 8
     assert find(dropped, {"image": np.zeros((1, 1, 28, 28), np.float32)}).shapes["relu"] == (1, 32, 28, 28)
+
+
+def test_an_activation_that_would_follow_itself_goes() -> None:
+    """Not a Clip to other bounds, and not one that is an output."""
+    source = CHANNEL_NETWORKS["residual"]()
+    before = sum(node.op_type == "Relu" for node in source.graph.node)
+    block = blocks_of(source)[0]
+    dropped = blocks.drop(source, block)
+    # of the block's own and of the one behind it
+    assert sum(node.op_type == "Relu" for node in dropped.graph.node) == before - 2
+    onnx.checker.check_model(dropped, full_check=True)
+    for clip, left in (((0.0, 6.0), 1), ((0.0, 5.0), 2)):
+        b = Net()
+        x = b.op(
+            "Clip", b.conv("x", 3, 6), b.constant("low", np.float32(0)), b.constant("six", np.float32(6))
+        )
+        added = b.node("Add", [b.conv(x, 6, 6), x], "added")
+        bounds = ["low", "six" if clip[1] == 6 else b.constant("five", np.float32(5))]
+        b.classes(b.op("Clip", added, *bounds), 6)
+        model = b.done()
+        dropped = blocks.drop(model, blocks_of(model)[0])
+        assert sum(node.op_type == "Clip" for node in dropped.graph.node) == left
