@@ -12,6 +12,7 @@ from compression.factorization.observation import Samples
 from compression.factorization.options import Options
 from compression.model import Model
 from compression.technique import Context
+from compression.training.checkpoint import Checkpoint
 from compression.training.loop import Stage
 from compression.training.tuning import fine_tune
 
@@ -22,8 +23,7 @@ _CHOOSING = 0.2
 def factorise(model: Model, options: Options, context: Context) -> tuple[Model, Mapping[str, Any]]:
     """The factorised model, and what there is to say of it.
 
-    Choosing takes a pass over the calibration samples and is the same each time, so that an interrupted run
-    does it again and goes on with its training.
+    A run that was interrupted takes the forms of its checkpoint and goes on with the training.
 
     Errors: CompressionError `nothing_to_factorize`, `target_unreachable`, `unknown_layer`, and those of
     training.
@@ -32,20 +32,30 @@ def factorise(model: Model, options: Options, context: Context) -> tuple[Model, 
     context.report(0.0, "looking at what layers read")
     using = Samples(_split(start, context), options.samples, context.threads, context.scratch, context.seed)
     network = Network(start.proto, options, using)
-    forms = chosen(network, options)
+    forms = _forms(network, options, context)
     smaller = Model(network.written(forms))
     details = _details(network, forms, smaller)
     if options.training is None or not options.training.epochs:
         return smaller, details
+    notes = {"forms": {name: [form.method, *form.ranks] for name, form in forms.items()}}
     trained, recovery = fine_tune(
         smaller,
         options.training,
         context,
         teacher=context.original or start,
-        stage=Stage("recovery", span=(_CHOOSING, 1 - _CHOOSING)),
+        stage=Stage("recovery", notes, (_CHOOSING, 1 - _CHOOSING)),
         renormalise=True,
     )
     return trained, {**details, "recovery": recovery}
+
+
+def _forms(network: Network, options: Options, context: Context) -> dict[str, Form]:
+    checkpoint = Checkpoint.open(context.resume)
+    if checkpoint is not None and "forms" in checkpoint.notes:
+        return {
+            name: Form(method, tuple(ranks)) for name, (method, *ranks) in checkpoint.notes["forms"].items()
+        }
+    return chosen(network, options)
 
 
 def _split(model: Model, context: Context) -> Split:

@@ -1,0 +1,47 @@
+"""How far the outputs of a network are from those of the one that it was."""
+
+from collections.abc import Iterator, Mapping
+
+import onnx
+
+from compression import runtime
+from compression.dataset import Array, Split
+from compression.inspection import TensorSpec
+from compression.measure.fidelity import Fidelity
+
+MOST_BYTES = 256 << 20
+"""Of the original's outputs, which are kept: of large ones fewer samples are looked at."""
+
+
+class Outputs:
+    """Of a network, on the first samples of a split."""
+
+    def __init__(
+        self, model: onnx.ModelProto, inputs: tuple[TensorSpec, ...], split: Split, samples: int, threads: int
+    ) -> None:
+        """Errors: CompressionError E_MODEL_RUN."""
+        self._inputs, self._threads = inputs, threads
+        self._split = _first(split, 1)
+        sample = next(self._run(model))
+        size = sum(value.nbytes for value in sample.values())
+        self._split = _first(split, min(samples, max(1, MOST_BYTES // max(size, 1))))
+        self._reference = list(self._run(model))
+
+    def distance(self, model: onnx.ModelProto) -> float:
+        """Energy of the difference as a share of that of the outputs, a mean over all outputs; 0 where none
+        is of floats.
+        """
+        fidelity = Fidelity()
+        for reference, output in zip(self._reference, self._run(model), strict=True):
+            fidelity.add(reference, output)
+        decibels = fidelity.sqnr_db
+        return 0.0 if decibels is None else 10 ** (-decibels / 10)
+
+    def _run(self, model: onnx.ModelProto) -> Iterator[Mapping[str, Array]]:
+        return runtime.run_split(
+            runtime.session(model, threads=self._threads), self._split, self._inputs, size=16
+        )
+
+
+def _first(split: Split, count: int) -> Split:
+    return Split({name: array[:count] for name, array in split.arrays.items()}, None)
