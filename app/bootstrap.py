@@ -17,6 +17,7 @@ from app.services.idempotency import IdempotencyService
 from app.services.jobs import JobService
 from app.services.keys import KeyService
 from app.services.models import ModelService
+from app.services.searches import SearchService
 from app.services.sweep import Sweep
 from app.services.uploads import UploadService
 from app.services.workers import WorkerService
@@ -36,6 +37,7 @@ class Services:
     models: ModelService
     datasets: DatasetService
     jobs: JobService
+    searches: SearchService
     artifacts: ArtifactService
     workers: WorkerService
     sweep: Sweep
@@ -68,6 +70,7 @@ def bootstrap(settings: Settings, queue: Queue | None = None) -> Services:
         models=ModelService(*wired),
         datasets=DatasetService(*wired),
         jobs=JobService(*wired),
+        searches=SearchService(database, queue, notify),
         artifacts=ArtifactService(database),
         workers=WorkerService(database),
         sweep=Sweep(settings, database, store, queue, notify),

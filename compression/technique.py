@@ -2,22 +2,22 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, Protocol, get_args
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema, core_schema
 
 from compression.inspection import DatasetInspection, ModelInspection, Trait
 from compression.measurement import WantedTask
-from compression.proposal import Proposal, Stage
 
 if TYPE_CHECKING:  # a technique is declared without loading a runtime (ADR 0001)
     from compression.dataset import Dataset
     from compression.model import Model
 
 REGISTRY: "dict[str, type[Technique]]" = {}
+Confidence = Literal["low", "medium", "high"]
 
 
 class Need(StrEnum):
@@ -35,6 +35,36 @@ class Promise(StrEnum):
     SMALLER_DOWNLOAD = "smaller_download"
     """By zstd: the file itself may be as large as before."""
     FASTER = "faster"
+
+
+class Stage(IntEnum):
+    """Where in a pipeline a technique belongs: what a later one does, an earlier one would undo."""
+
+    GRAPH = 0
+    """The same function, written shorter."""
+    STRUCTURE = 1
+    """Fewer or smaller layers."""
+    SPARSITY = 2
+    """Weights that are zero or shared: a smaller download."""
+    PRECISION = 3
+    """Fewer bits."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A step with what to expect of it, as factors (2.0: half as large, half the time): estimates from what
+    was measured on models of the kind. `drop` in points of the metric, or as a share of the original's value
+    where it has no upper end (0.01: one point, one hundredth).
+    """
+
+    step: "Technique"
+    smaller: float
+    """Of the download (zstd)."""
+    faster: float
+    drop: float
+    confidence: Confidence
+    why: str
+    """A sentence for the user: why this step, on this model."""
 
 
 class ModelReference(str):

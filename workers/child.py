@@ -16,12 +16,14 @@ from pydantic import BaseModel
 from compression.errors import CompressionError, ErrorKind
 from compression.formats import load_dataset, load_model
 from compression.measure import compare_all
+from compression.search.selection import carve
 from compression.step import apply_step
 from compression.technique import Report
 from workers import examination, exporting, probes
 from workers.confinement import confine
 from workers.operations import (
     Apply,
+    Carve,
     Convert,
     Examine,
     InspectDataset,
@@ -33,6 +35,7 @@ from workers.operations import (
     Prove,
     Refusal,
     Request,
+    Written,
 )
 
 _EVERY = 0.2  # seconds between two lines of progress
@@ -135,11 +138,17 @@ def _measure(task: Measure, at: Place) -> BaseModel:
     return Measured(measurements=measured)
 
 
+def _carve(task: Carve, at: Place) -> BaseModel:
+    carve(task.data, at.into)
+    return Written()
+
+
 PERFORM: Mapping[type[BaseModel], Callable[[Any, Place], BaseModel]] = {
     InspectModel: lambda task, at: load_model(task.source, task.filename, at.into, at.scratch, task.options),
     InspectDataset: lambda task, at: load_dataset(
         task.source, task.filename, at.into, at.scratch, task.options
     ),
+    Carve: _carve,
     Examine: lambda task, _: examination.run(task),
     Preview: lambda task, _: examination.preview(task),
     Apply: _apply,

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
+import onnx
+
 from compression.dataset import Dataset
 from compression.dataset_preview import DatasetPreview
 from compression.model import Model
@@ -17,10 +19,20 @@ SECONDS = 8
 _LENGTH = 16 << 10
 
 
+class _Outlined(Model):
+    """A large model, of which only the outline may be looked at: a look is not worth all that memory."""
+
+    @property
+    def proto(self) -> onnx.ModelProto:
+        raise MemoryError("all weights of a large model at once")
+
+
 def run(task: Examine) -> Examined:
     """A technique that fails, takes long or says too much has nothing to say."""
     signal.signal(signal.SIGALRM, _late)
     model = Model.open(task.model)
+    if model.is_large:
+        model = _Outlined(model.outline)
     found = {name: _found(technique, model) for name, technique in sorted(REGISTRY.items())}
     return Examined(abilities={name: said for name, said in found.items() if said})
 

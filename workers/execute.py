@@ -17,13 +17,15 @@ from compression.measurement import Measurements
 from compression.outcome import judge
 from compression.pipeline import StepFailed
 from compression.recipe import Recipe, canonical
+from compression.search.budget import source
 from compression.step import StepResult
 from compression.technique import Technique
+from workers import searching
 from workers.bench import Bench, Cancelled, Desk, Drained, Lost, Stop
 from workers.checkpoints import Checkpoints
 from workers.exports import Exported, Exporting
 from workers.lease import JobLease
-from workers.operations import Apply, Limits, Measure, Measured, Operation
+from workers.operations import Apply, Carve, Limits, Measure, Measured, Operation
 from workers.sandbox import Done
 from workers.supervision import timed_out
 
@@ -47,6 +49,8 @@ def run_job(bench: Bench, job_id: str) -> None:
         except Drained:
             ended = "drained"  # the database was away too: the lease runs out
         _log.info("job ended", state=str(ended))
+        if claim.search_id is not None and ended not in {"lost", "drained"}:
+            searching.after(bench, claim.search_id)
 
 
 def _attempt(execution: "Execution") -> str:
@@ -133,7 +137,7 @@ class Execution:
         operation = Apply(
             step=canonical(step),
             model=file(model.sha256),
-            data=self._data,
+            data=self._seen,
             seed=self.claim.seed,
             threads=self.bench.threads,
             original=file(self.claim.model_sha256) if step.trains else None,
@@ -183,7 +187,7 @@ class Execution:
         operation = Measure(
             original=self._desk.file(self.claim.model_sha256),
             compressed=[self._desk.file(output.sha256) for output in self._outputs or [final]],
-            data=self._data,
+            data=self._data if self.claim.trial is None else self._seen,
             seed=self.claim.seed,
             task=self._recipe.task,
         )
@@ -193,7 +197,7 @@ class Execution:
         """Errors: CompressionError where a conversion gave nothing, Stop."""
         exporting = Exporting(self._desk, self.claim, self._run, self._data)
         names = [name for name in self.claim.formats if name != "onnx"]
-        if self.claim.artifact_sha256 is None:
+        if "onnx" in self.claim.formats and self.claim.artifact_sha256 is None:
             exporting.keep(final, measured)
         for at, name in enumerate(names):
             self._lease.span = self._span(len(self._steps) + 1 + at)
@@ -212,6 +216,29 @@ class Execution:
     def _data(self) -> Path | None:
         return None if self.claim.data_sha256 is None else self._desk.file(self.claim.data_sha256)
 
+    @cached_property
+    def _seen(self) -> Path | None:
+        """What steps see of the data set: for a search, all but what it is proved with."""
+        sha256 = self._seen_sha256
+        return None if sha256 is None else self._desk.file(sha256)
+
+    @cached_property
+    def _seen_sha256(self) -> str | None:
+        claim = self.claim
+        if claim.search_id is None or claim.data_sha256 is None:
+            return claim.data_sha256
+        if source(claim.data_inspection) is None:
+            return None
+        key = hashlib.sha256(f"carved {claim.data_sha256}".encode()).hexdigest()
+        found = self.bench.insist(lambda: self._jobs.cached(claim, key))
+        if found is None:
+            done = self._run(Carve(data=cast("Path", self._data)))
+            # the cache of steps keeps an inspection of what came out, and of a data set nobody asks for it
+            found = StepOutput(*self._desk.keep(cast("Path", done.output)), {}, claim.model_inspection)
+            kept = found
+            self.bench.insist(lambda: self._jobs.remember(claim, key, kept))
+        return found.sha256
+
     def _limits(self) -> Limits:
         left = self._deadline - time.monotonic()
         if left <= 0:
@@ -222,7 +249,7 @@ class Execution:
         """The same key means the same bytes: everything that decides them is in it."""
         parts = {
             "model": model.sha256,
-            "data": self.claim.data_sha256 if step.required() else None,
+            "data": self._seen_sha256 if step.required() else None,
             "original": self.claim.model_sha256 if step.trains else None,
             "models": {name: self.claim.models[name] for _, name in step.references()},
             "threads": self.bench.threads if step.trains else None,

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from workers.operations import Convert, Converted, Prove, Proved
+from workers.operations import Convert, Prove, Proved, Written
 
 
-def convert(task: Convert, into: Path, scratch: Path) -> Converted:
+def convert(task: Convert, into: Path, scratch: Path) -> Written:
     """Errors: CompressionError."""
     from compression import exports  # noqa: PLC0415
 
     exports.convert(task.format, task.model, into, scratch)
-    return Converted()
+    return Written()
 
 
 def prove(task: Prove, into: Path) -> Proved:

@@ -120,7 +120,9 @@ class Measure(BaseModel):
         return [self.original, *self.compressed, *([self.data] if self.data else [])]
 
 
-class Converted(BaseModel):
+class Written(BaseModel):
+    """The file says it all."""
+
     model_config = _FROZEN
 
 
@@ -128,7 +130,7 @@ class Convert(BaseModel):
     """A normalised model to another format."""
 
     model_config = _FROZEN
-    result: ClassVar[type[BaseModel]] = Converted
+    result: ClassVar[type[BaseModel]] = Written
     operation: Literal["convert"] = "convert"
     format: str
     model: Path
@@ -166,6 +168,20 @@ class Prove(BaseModel):
         return [self.exported, self.source, self.card, *([self.data] if self.data else [])]
 
 
+class Carve(BaseModel):
+    """What a search may see of a normalised data set."""
+
+    model_config = _FROZEN
+    result: ClassVar[type[BaseModel]] = Written
+    operation: Literal["carve"] = "carve"
+    data: Path
+    output: str = "dataset.npz"
+
+    @property
+    def inputs(self) -> list[Path]:
+        return [self.data]
+
+
 class Preview(BaseModel):
     """A look into a normalised data set."""
 
@@ -197,7 +213,7 @@ class Probe(BaseModel):
 
 
 Operation = Annotated[
-    InspectModel | InspectDataset | Examine | Preview | Apply | Measure | Convert | Prove | Probe,
+    InspectModel | InspectDataset | Carve | Examine | Preview | Apply | Measure | Convert | Prove | Probe,
     Field(discriminator="operation"),
 ]
 

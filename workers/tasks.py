@@ -8,10 +8,11 @@ from celery.exceptions import Reject
 from workers.bench import Bench, Work
 from workers.execute import run_job
 from workers.inspection import inspect_dataset, inspect_model
+from workers.searching import advance_search
 
 
 def register(app: Celery, bench: Bench) -> None:
-    for work in (run_job, inspect_model, inspect_dataset):
+    for work in (run_job, inspect_model, inspect_dataset, advance_search):
         app.task(_task(bench, work), name=f"pare.{work.__name__}")
 
 

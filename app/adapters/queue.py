@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from app.domain.errors import QueueUnavailable
 
-Task = Literal["run_job", "inspect_model", "inspect_dataset"]
+Task = Literal["run_job", "inspect_model", "inspect_dataset", "advance_search"]
 _PAUSE = 2.0  # seconds during which a broker that was away is not asked again
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import (
 
 from app.adapters.columns import blob, created, lease, metadata, project
 from app.adapters.database import Json, State
-from app.domain.states import InspectionState, JobState, StepState, UploadState
+from app.domain.states import InspectionState, JobState, SearchState, StepState, UploadState
 
 projects = Table(
     "projects",
@@ -103,6 +103,39 @@ def _inspected(name: str, *more: Column[str]) -> Table:
 models = _inspected("models")
 datasets = _inspected("datasets", Column("preview", Json))
 
+searches = Table(
+    "searches",
+    metadata,
+    Column("id", Text, primary_key=True),
+    project(),
+    Column("state", State(SearchState), nullable=False),
+    Column("model_id", Text, ForeignKey("models.id"), nullable=False),
+    Column("dataset_id", Text, ForeignKey("datasets.id")),
+    Column("budget", Json, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("cache", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("labels", Json, nullable=False),
+    Column("formats", Json, nullable=False),
+    # counts changes: who plans on an older one is refused
+    Column("revision", Integer, nullable=False, server_default="0"),
+    # of searching before it was resumed; the clock of this time runs from begun_at
+    Column("spent_ms", BigInteger, nullable=False, server_default="0"),
+    Column("begun_at", BigInteger, nullable=False),
+    Column("chosen", Integer),
+    Column("proof_job_id", Text),
+    Column("outcome", Text),
+    Column("outcome_reasons", Json, nullable=False),
+    Column("error", Json),
+    Column("message_at", BigInteger, nullable=False),
+    created(),
+    Column("finished_at", BigInteger),
+    Index("ix_searches_project_id_created_at_id", "project_id", "created_at", "id"),
+    Index("ix_searches_state_message_at", "state", "message_at"),
+    Index("ix_searches_model_id", "model_id"),
+    Index("ix_searches_dataset_id", "dataset_id"),
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -125,6 +158,10 @@ jobs = Table(
     # of a conversion: what it starts from, instead of the steps that made it
     Column("artifact_id", Text),
     Column("artifact_sha256", Text),
+    # of a search: all its jobs name it, trials have a number and what was planned
+    Column("search_id", Text, ForeignKey("searches.id")),
+    Column("trial", Integer),
+    Column("planned", Json),
     Column("outcome", Text),
     Column("outcome_reasons", Json, nullable=False),
     Column("measurements", Json),
@@ -141,6 +178,7 @@ jobs = Table(
     Index("ix_jobs_queue_state_created_at_id", "queue", "state", "created_at", "id"),
     Index("ix_jobs_model_id", "model_id"),
     Index("ix_jobs_dataset_id", "dataset_id"),
+    Index("ix_jobs_search_id_trial", "search_id", "trial", unique=True),
 )
 
 steps = Table(

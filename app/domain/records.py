@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from app.domain.states import InspectionState, JobState, StepState, UploadState
+from app.domain.states import InspectionState, JobState, SearchState, StepState, UploadState
 from compression.inspection import DatasetInspection, ModelInspection
 
 T = TypeVar("T")
@@ -125,6 +125,9 @@ class Job:
     failed_formats: Sequence[Json]
     artifact_id: str | None
     """Of a conversion: what is converted."""
+    search_id: str | None
+    trial: int | None
+    """Its number among the trials of the search; None of a job that proves a trial."""
     attempts: int
     outcome: str | None
     outcome_reasons: Sequence[str]
@@ -175,11 +178,62 @@ class JobClaim:
     formats: Sequence[str]
     artifact_sha256: str | None
     """Of a conversion: the model to start from; no step is run."""
+    search_id: str | None
+    trial: int | None
+    """A trial learns and is judged on what its search may see of the data set; a proof only learns there."""
     models: Mapping[str, str]
     """Models that steps refer to: id -> sha256 of the normalised bytes."""
     checkpoint_sha256: str | None
     """Left by an earlier attempt at the first step that is not done."""
     done: Sequence[StepOutput]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    id: str
+    project_id: str
+    state: SearchState
+    model_id: str
+    dataset_id: str | None
+    budget: Json
+    seed: int
+    cache: str
+    target: str
+    labels: Json
+    formats: Sequence[str]
+    revision: int
+    spent_ms: int
+    begun_at: int
+    chosen: int | None
+    """The trial that is, or was, proved."""
+    proof_job_id: str | None
+    outcome: str | None
+    outcome_reasons: Sequence[str]
+    error: Json | None
+    created_at: int
+    finished_at: int | None
+    trials: Mapping[str, int] = field(default_factory=dict)
+    """How many there are in each state of a job."""
+    cache_hits: int = 0
+    """Steps of trials that were not computed again."""
+    elapsed_ms: int = 0
+    proof: "Job | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTrial:
+    """A job that tries something: `planned` holds its steps with all their training and the share done."""
+
+    number: int
+    job_id: str
+    state: JobState
+    recipe: Json
+    planned: Json
+    measurements: Json | None
+    error: Json | None
+    cache_hits: int
+    started_at: int | None
+    finished_at: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,24 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 OVER = frozenset(state for state in JobState if state.over)
 
 
+class SearchState(StrEnum):
+    """While `running`, trials are jobs; when none is left, what was chosen is proved by one more job."""
+
+    RUNNING = "running"
+    PROVING = "proving"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def over(self) -> bool:
+        return self in {SearchState.SUCCEEDED, SearchState.FAILED, SearchState.CANCELLED}
+
+
+SEARCH_OVER = frozenset(state for state in SearchState if state.over)
+
+
 class StepState(StrEnum):
     PENDING = "pending"
     RUNNING = "running"

@@ -1,9 +1,11 @@
 """What a worker is given with a job: all that running it needs."""
 
+import math
+
 from sqlalchemy import Connection, select
 
-from app.adapters.database import AnyRow
-from app.adapters.tables import blobs, datasets, job_models, models, steps
+from app.adapters.database import AnyRow, now
+from app.adapters.tables import blobs, datasets, job_models, models, searches, steps
 from app.domain.records import JobClaim, StepOutput
 from app.domain.states import StepState
 from compression.inspection import DatasetInspection, ModelInspection
@@ -21,6 +23,8 @@ _SAME = [
     "timeout_seconds",
     "formats",
     "artifact_sha256",
+    "search_id",
+    "trial",
 ]
 
 
@@ -46,6 +50,8 @@ def claim(connection: Connection, row: AnyRow, owner: str) -> JobClaim:
         )
     ).scalar_one_or_none()
     same = {name: getattr(row, name) for name in _SAME}
+    if row.trial is not None:
+        same["timeout_seconds"] = min(row.timeout_seconds, _left(connection, row))
     return JobClaim(
         owner=owner,
         model_name=model.name,
@@ -58,6 +64,17 @@ def claim(connection: Connection, row: AnyRow, owner: str) -> JobClaim:
         done=[output(connection, row.project_id, step, cache_hit=step.cache_hit) for step in done],
         **same,
     )
+
+
+def _left(connection: Connection, trial: AnyRow) -> int:
+    """Seconds of its search, however long the trial has waited for a worker."""
+    row = connection.execute(
+        select(searches.c.budget, (searches.c.spent_ms + now() - searches.c.begun_at).label("spent")).where(
+            searches.c.id == trial.search_id
+        )
+    ).one()
+    left: float = row.budget["seconds"] - row.spent / 1000
+    return max(1, math.ceil(left))
 
 
 def output(connection: Connection, project_id: str, row: AnyRow, *, cache_hit: bool) -> StepOutput:

@@ -17,7 +17,7 @@ from app.adapters.queue import Queue, Task
 from app.domain.errors import Conflict, ErrorRecord, LeaseLost, NotFound
 from app.domain.ids import new_id
 from app.domain.records import Inspected, InspectionClaim, Page
-from app.domain.states import OVER, InspectionState, UploadState
+from app.domain.states import OVER, SEARCH_OVER, InspectionState, UploadState
 from app.services.idempotency import Record, unrecorded
 from app.services.publish import publish
 from app.services.rows import Cut, keep_blob, page
@@ -126,20 +126,9 @@ class InspectedService:
         return Inspected(*row)
 
     def delete(self, project_id: str, identity: str) -> None:
-        """Errors: NotFound; Conflict `in_use` while a job that is not over uses it."""
-        jobs = tables.jobs.c
+        """Errors: NotFound; Conflict `in_use` while a job or a search that is not over uses it."""
         with self._database.write() as connection:
-            used = connection.execute(
-                select(jobs.id)
-                .where(jobs.project_id == project_id, self.kind.used_by(identity), jobs.state.not_in(OVER))
-                .limit(1)
-            ).scalar_one_or_none()
-            if used is not None:
-                raise Conflict(
-                    "in_use",
-                    f"The job {used} uses it.",
-                    Suggestion(f"Cancel the job: POST /v1/jobs/{used}/cancel"),
-                )
+            self._check_unused(connection, project_id, identity)
             gone = connection.execute(
                 update(self.kind.table)
                 .where(*self._is(project_id, identity))
@@ -217,6 +206,21 @@ class InspectedService:
     def retry(self, claim: InspectionClaim) -> None:
         """After a failure of ours; the attempt stays charged. Errors: LeaseLost."""
         self._requeue(claim, {})
+
+    def _check_unused(self, connection: Connection, project_id: str, identity: str) -> None:
+        jobs, searches = tables.jobs.c, tables.searches.c
+        named = searches[f"{self.kind.word.replace(' ', '')}_id"] == identity
+        by_job = select(jobs.id).where(
+            jobs.project_id == project_id, self.kind.used_by(identity), jobs.state.not_in(OVER)
+        )
+        by_search = select(searches.id).where(
+            searches.project_id == project_id, named, searches.state.not_in(SEARCH_OVER)
+        )
+        for word, path, query in (("job", "jobs", by_job), ("search", "searches", by_search)):
+            used = connection.execute(query.limit(1)).scalar_one_or_none()
+            if used is not None:
+                way = Suggestion(f"Cancel the {word}: POST /v1/{path}/{used}/cancel")
+                raise Conflict("in_use", f"The {word} {used} uses it.", way)
 
     def _requeue(self, claim: InspectionClaim, values: Mapping[str, Any]) -> None:
         with self._database.write() as connection:

@@ -2,38 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, insert, select, tuple_
+from sqlalchemy import Connection, bindparam, delete, func, select, tuple_
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.adapters.blobs import Blob
-from app.adapters.database import member, now
+from app.adapters.database import member
 from app.adapters.tables import artifacts, events, job_models, jobs, steps
 from app.domain.errors import Conflict, NotFound
-from app.domain.ids import new_id
 from app.domain.records import Event, Job, Page, Step
-from app.domain.states import OVER, JobState, StepState
+from app.domain.states import OVER, JobState
 from app.services import transitions
 from app.services.artifacts import of_jobs
 from app.services.idempotency import Record, unrecorded
 from app.services.job_runs import JobRuns
 from app.services.orders import Conversion, Order, check, check_conversion
+from app.services.placing import COLUMNS, asked, insert_job, place
 from app.services.publish import publish
 from app.services.rows import Cut, keep_blob, page
 from compression.errors import Suggestion
 
-_COMPUTED = {"artifacts", "cache_hits", "queue_position"}
-_COLUMNS = [jobs.c[field.name] for field in fields(Job) if field.name not in _COMPUTED]
 _STEP = [steps.c[field.name] for field in fields(Step)]
 _EVENT = [events.c[field.name] for field in fields(Event)]
 _QUEUE_SEEN = 1000
 # Built once: making a statement costs more than running it.
-_GET = select(*_COLUMNS).where(jobs.c.id == bindparam("id"), jobs.c.project_id == bindparam("project"))
-_INSERT = (
-    insert(jobs).values(events=1, message_at=now(), created_at=now()).returning(*_COLUMNS, jobs.c.events)
-)
-_INSERT_STEP = insert(steps)
+_GET = select(*COLUMNS).where(jobs.c.id == bindparam("id"), jobs.c.project_id == bindparam("project"))
 _BEFORE = select(func.count()).select_from(
     select(jobs.c.id)
     .where(
@@ -51,6 +44,8 @@ class Filter:
     state: JobState | None = None
     model_id: str | None = None
     label: tuple[str, str] | None = None
+    search_id: str | None = None
+    """None: trials of searches are left out."""
 
 
 class JobService(JobRuns):
@@ -60,7 +55,7 @@ class JobService(JobRuns):
         """
         with self._database.write() as connection:
             check(connection, project_id, order)
-            created = _ordered(connection, project_id, order)
+            created = place(connection, project_id, order)
             record(connection, created)
         publish(self._queue, "run_job", created.id, created.queue)
         return created
@@ -75,7 +70,7 @@ class JobService(JobRuns):
             keep_blob(self._database, connection, project_id, Blob(artifact.sha256, artifact.bytes))
             values = {name: getattr(made_by, name) for name in _OF_THE_MAKER}
             values |= {"artifact_id": artifact.id, "artifact_sha256": artifact.sha256}
-            created = _insert(connection, {"project_id": project_id, **values, **_asked(order)})
+            created = insert_job(connection, {"project_id": project_id, **values, **asked(order)})
             record(connection, created)
         publish(self._queue, "run_job", created.id, created.queue)
         return created
@@ -86,21 +81,25 @@ class JobService(JobRuns):
             if job.state is JobState.QUEUED:
                 return replace(job, queue_position=_position(connection, job))
             if job.state is JobState.SUCCEEDED:
-                return _with_results(connection, [job])[0]
+                return with_results(connection, [job])[0]
         return job
 
     def list(self, project_id: str, cut: Cut, wanted: Filter) -> Page[Job]:
-        query = select(*_COLUMNS).where(jobs.c.project_id == project_id)
+        query = select(*COLUMNS).where(jobs.c.project_id == project_id)
         if wanted.state is not None:
             query = query.where(jobs.c.state == wanted.state)
         if wanted.model_id is not None:
             query = query.where(jobs.c.model_id == wanted.model_id)
+        if wanted.search_id is None:
+            query = query.where(jobs.c.trial.is_(None))
+        else:
+            query = query.where(jobs.c.search_id == wanted.search_id)
         if wanted.label is not None:
             name, value = wanted.label
             query = query.where(member(jobs.c.labels, name) == value)
         with self._database.read() as connection:
             found = page(connection, query, jobs, cut, lambda row: Job(*row))
-            return replace(found, data=_with_results(connection, found.data))
+            return replace(found, data=with_results(connection, found.data))
 
     def cancel(self, project_id: str, job_id: str, record: Record[Job] = unrecorded) -> Job:
         """Takes effect within seconds even in native code; asking again is no error. Errors: Conflict
@@ -108,10 +107,7 @@ class JobService(JobRuns):
         """
         where = _is(project_id, job_id)
         with self._database.write() as connection:
-            row = transitions.cancel(connection, where & (jobs.c.state == JobState.QUEUED))
-            row = row or transitions.move(
-                connection, where & (jobs.c.state == JobState.RUNNING), *_CANCELLING
-            )
+            row = transitions.end(connection, where)
             job = self._job(connection, project_id, job_id)
             if row is None and job.state is not JobState.CANCELLING:
                 raise Conflict("job_over", f"The job is {job.state}: there is nothing to cancel.")
@@ -180,12 +176,6 @@ class JobService(JobRuns):
         return Job(*row)
 
 
-_CANCELLING: tuple[Mapping[str, Any], transitions.News] = (
-    {"state": JobState.CANCELLING},
-    [("job.cancelling", {})],
-)
-
-
 def _is(project_id: str, job_id: str) -> ColumnElement[bool]:
     return (jobs.c.id == job_id) & (jobs.c.project_id == project_id)
 
@@ -198,7 +188,7 @@ _REUSED = (
 )
 
 
-def _with_results(connection: Connection, found: Sequence[Job]) -> list[Job]:
+def with_results(connection: Connection, found: Sequence[Job]) -> list[Job]:
     """All of one project. What only finished jobs have is fetched for all of them at once."""
     finished = [job.id for job in found if job.state is JobState.SUCCEEDED]
     if not finished:
@@ -219,48 +209,3 @@ def _position(connection: Connection, job: Job) -> int | None:
 
 
 _OF_THE_MAKER = ("queue", "model_id", "dataset_id", "recipe", "seed", "cache", "target")
-
-
-def _asked(order: Order | Conversion) -> dict[str, Any]:
-    return {
-        "formats": list(order.formats),
-        "timeout_seconds": order.timeout_seconds,
-        "labels": order.labels,
-    }
-
-
-def _ordered(connection: Connection, project_id: str, order: Order) -> Job:
-    """The job and its steps."""
-    recipe = order.recipe.model_dump(mode="json")
-    given: dict[str, Any] = {
-        "project_id": project_id,
-        "queue": order.target,
-        "model_id": order.model_id,
-        "dataset_id": order.dataset_id,
-        "recipe": recipe,
-        "seed": order.seed,
-        "cache": order.cache,
-        "target": order.target,
-    }
-    created = _insert(connection, {**given, **_asked(order)})
-    named = {"project_id": project_id, "job_id": created.id, "state": StepState.PENDING}
-    planned = [
-        {**named, "index": index, "technique": step["technique"], "parameters": step}
-        for index, step in enumerate(recipe["steps"])
-    ]
-    connection.execute(_INSERT_STEP, planned if len(planned) > 1 else planned[0])
-    referred = {identity for step in order.recipe.steps for _, identity in step.references()}
-    if referred:
-        of_job = {"project_id": project_id, "job_id": created.id}
-        connection.execute(
-            insert(job_models), [{**of_job, "model_id": identity} for identity in sorted(referred)]
-        )
-    return created
-
-
-def _insert(connection: Connection, given: Mapping[str, Any]) -> Job:
-    """The job and its first event."""
-    new = {"id": new_id("job"), "state": JobState.QUEUED, "phase": "queued", "outcome_reasons": []}
-    row = connection.execute(_INSERT, {"artifact_id": None, "artifact_sha256": None, **new, **given}).one()
-    transitions.append(connection, row, [("job.created", {})])
-    return Job(*row[: len(_COLUMNS)])

@@ -13,10 +13,13 @@ from app.domain.errors import Conflict, Invalid, NotFound
 from app.domain.records import Artifact
 from app.domain.states import InspectionState
 from app.services.artifacts import COLUMNS
+from app.services.workers import seats
 from compression.errors import CompressionError, FieldError, Suggestion
 from compression.fit import misfits
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.recipe import Recipe
+from compression.search.budget import Budget, labelled
+from compression.search.space import refusals, space
 
 
 def _is(table: Table) -> tuple[ColumnElement[bool], ...]:
@@ -50,6 +53,9 @@ class Order:
     timeout_seconds: int = 3600
     labels: Mapping[str, str] = field(default_factory=dict)
     formats: Sequence[str] = ("onnx",)
+    search_id: str | None = None
+    trial: int | None = None
+    planned: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,18 @@ class Conversion:
     formats: Sequence[str]
     timeout_seconds: int = 3600
     labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOrder:
+    model_id: str
+    dataset_id: str | None
+    budget: Budget
+    seed: int = 0
+    cache: Literal["use", "refresh", "off"] = "use"
+    target: Literal["cpu", "gpu"] = "cpu"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    formats: Sequence[str] = ("onnx",)
 
 
 def check(connection: Connection, project_id: str, order: Order) -> None:
@@ -74,6 +92,46 @@ def check(connection: Connection, project_id: str, order: Order) -> None:
         raise Invalid("recipe_refused", detail, errors, *order.recipe.ways_out(data))
     if data is not None and (errors := misfits(model, data)):
         raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", errors)
+
+
+def check_search(connection: Connection, project_id: str, order: SearchOrder) -> Budget:
+    """The budget with nothing left open.
+
+    Errors: NotFound; Conflict `…_not_ready`, `…_rejected`; Invalid `budget_refused`, `dataset_misfit`,
+    `no_worker`, `nothing_to_try`.
+    """
+    model = _model(connection, project_id, order.model_id)
+    data = _dataset(connection, project_id, order.dataset_id)
+    if order.budget.max_metric_drop is not None and not labelled(data):
+        raise _no_metric()
+    if errors := order.budget.contradictions(model):
+        raise Invalid("budget_refused", "No model can keep to this budget, or every one does.", errors)
+    if data is not None and (errors := misfits(model, data)):
+        raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", errors)
+    if not seats(connection, order.target):
+        way = Suggestion("Search for the processor", {"target": "cpu"}) if order.target != "cpu" else None
+        at = [FieldError("/target", f"no living worker serves {order.target}")]
+        raise Invalid("no_worker", "No worker could run a trial.", at, *filter(None, [way]))
+    budget = order.budget.settled(data)
+    if space(model, data, budget).empty:
+        reasons = [FieldError("/model_id", why) for why in refusals(model, data)]
+        raise Invalid(
+            "nothing_to_try", "No technique helps this model with what the budget asks for.", reasons[:20]
+        )
+    return budget
+
+
+def _no_metric() -> Invalid:
+    why = (
+        "no metric can be measured: labels are needed, in a train or calibration split and in the test split"
+    )
+    way = Suggestion(
+        "Limit what the model decides otherwise than the original instead",
+        {"budget": {"max_metric_drop": None, "min_agreement": 0.98}},
+    )
+    return Invalid(
+        "budget_refused", "The budget asks for a metric.", [FieldError("/budget/max_metric_drop", why)], way
+    )
 
 
 def check_conversion(connection: Connection, project_id: str, order: Conversion) -> tuple[Artifact, AnyRow]:

@@ -23,12 +23,13 @@ from app.adapters.tables import (
     job_models,
     jobs,
     models,
+    searches,
     step_cache,
     steps,
     uploads,
 )
 from app.domain.errors import ErrorRecord, QueueUnavailable
-from app.domain.states import OVER, InspectionState, JobState, UploadState
+from app.domain.states import OVER, SEARCH_OVER, InspectionState, JobState, UploadState
 from app.services import transitions
 from app.services.idempotency import KEPT_MS
 from app.services.publish import publish
@@ -77,6 +78,7 @@ class Sweep:
         self._expired_inspections(models, "inspect_model")
         self._expired_inspections(datasets, "inspect_dataset")
         self._lost_messages()
+        self._stranded_searches()
         if time.monotonic() > self._collected + _COLLECT_SECONDS:
             self.collect()
             self._collected = time.monotonic()
@@ -97,8 +99,8 @@ class Sweep:
                 .values(output_sha256=None)
             )
             for table, named_by in (
-                (models, (jobs.c.model_id, job_models.c.model_id)),
-                (datasets, (jobs.c.dataset_id,)),
+                (models, (jobs.c.model_id, job_models.c.model_id, searches.c.model_id)),
+                (datasets, (jobs.c.dataset_id, searches.c.dataset_id)),
             ):
                 unused = and_(*(~exists().where(column == table.c.id) for column in named_by))
                 connection.execute(delete(table).where(table.c.deleted_at.is_not(None), unused))
@@ -186,6 +188,26 @@ class Sweep:
             publish(self._queue, task, identity)
         for identity in over:
             self._notify.send(identity)
+
+    def _stranded_searches(self) -> None:
+        """Those of which no job is open, or whose time is up: their message, or the worker that had it, was
+        lost.
+        """
+        going_on = exists().where(
+            jobs.c.search_id == searches.c.id,
+            or_(jobs.c.trial.is_not(None), jobs.c.id == searches.c.proof_job_id),
+            jobs.c.state.not_in(OVER),
+        )
+        stale = searches.c.message_at < now() - _MESSAGE_MS
+        with self._database.write() as connection:
+            found = connection.execute(
+                update(searches)
+                .where(searches.c.state.not_in(SEARCH_OVER), ~going_on, stale)
+                .values(message_at=now())
+                .returning(searches.c.id, searches.c.target)
+            ).all()
+        for row in found:
+            publish(self._queue, "advance_search", row.id, row.target)
 
     def _lost_messages(self) -> None:
         """Rows that have waited long, while fewer messages wait than rows: some were lost, and all are sent

@@ -63,6 +63,15 @@ def cancel(connection: Connection, where: Where) -> AnyRow | None:
     return row
 
 
+def end(connection: Connection, where: Where) -> AnyRow | None:
+    """At a client's wish: at once where it is queued; a running job's worker has to be told."""
+    running = where & (jobs.c.state == JobState.RUNNING)
+    asked = {"state": JobState.CANCELLING}
+    return cancel(connection, where & (jobs.c.state == JobState.QUEUED)) or move(
+        connection, running, asked, [("job.cancelling", {})]
+    )
+
+
 def requeue(connection: Connection, where: Where, values: Values, reason: Values) -> AnyRow | None:
     back = {
         "state": JobState.QUEUED,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from app.adapters.database import Database, now
 from app.adapters.tables import workers
@@ -23,6 +23,14 @@ class Announcement:
     hardware: Json
     versions: Json
     sandbox: str
+
+
+def seats(connection: Connection, queue: str) -> int:
+    """Jobs of a queue that the living workers run at once."""
+    living = connection.execute(
+        select(workers.c.queues, workers.c.concurrency).where(workers.c.seen_at > now() - SEEN_MS)
+    )
+    return sum(row.concurrency for row in living if queue in row.queues)
 
 
 class WorkerService:

@@ -1,0 +1,209 @@
+"""What to try next: a function of what is known, so that any worker may ask at any time.
+
+First each kind of step, alone and before the likeliest quantization; then pipelines that Optuna thinks of.
+Trainings begin short, and the best third of each length is tried again with three times of it (successive
+halving: Jamieson and Talwalkar, arXiv:1502.07943; without waiting for a whole round: Li et al.,
+arXiv:1810.05934). In the last part of the time only what was best so far is trained to its end.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import median
+
+from compression.recipe import canonical
+from compression.search.budget import Budget
+from compression.search.space import Family, Pipeline, Space
+from compression.search.trial import Steps, Trial
+from compression.technique import Stage
+
+KEPT = 3
+"""One of so many goes on, with so many times the training."""
+SHORTEST = KEPT**-4
+_EXPLORING = 0.55
+"""Of the time and of the trials: after it nothing new is begun."""
+_FIRST_ROUND = 0.3
+_ROUND = 8
+"""Trainings that are expected in the first round."""
+_MARGIN = 1.2
+"""Forecasts are exceeded by so much."""
+
+Sample = Callable[[Space, Budget, Sequence[Trial], int], Pipeline | None]
+"""A pipeline that was not tried yet, from those that were; the number makes it repeatable."""
+
+
+@dataclass(frozen=True)
+class Next:
+    steps: Steps
+    share: float
+
+
+@dataclass(frozen=True)
+class Moment:
+    elapsed: float
+    """Seconds since the search began."""
+    seats: int
+    """Trials that can run at once."""
+    seed: int = 0
+
+
+def plan(space: Space, budget: Budget, trials: Sequence[Trial], moment: Moment, sample: Sample) -> list[Next]:
+    """As many new trials as there are free seats; none and nothing open: the search is over."""
+    new: list[Next] = []
+    while True:
+        known = [*trials, *(_begun(each, len(trials) + at) for at, each in enumerate(new))]
+        if sum(trial.state == "open" for trial in known) >= moment.seats:
+            return new
+        coming = _Planner(space, budget, known, moment, sample).next()
+        if coming is None:
+            return new
+        new.append(coming)
+
+
+def _begun(each: Next, number: int) -> Trial:
+    return Trial(number, each.steps, each.share, "open")
+
+
+def first_round(space: Space) -> Iterator[Pipeline]:
+    """Quantizations that need no training, alone; each other step before the likeliest of them, middle
+    strengths first; what is left, alone.
+    """
+    precision = [_alone(space, family) for family in space.families[Stage.PRECISION]]
+    quick = [each for each in precision if each is not None and not each.trained]
+    yield from quick
+    last = max(quick, key=lambda each: each.faster * each.smaller, default=None)
+    tail = [] if last is None else [(_family_of(space, last), None)]
+    others = [
+        (family, strength)
+        for stage in (Stage.STRUCTURE, Stage.SPARSITY, Stage.GRAPH)
+        for family in space.families[stage]
+        for strength in _from_the_middle(family)
+    ]
+    others.sort(key=lambda choice: _from_the_middle(choice[0]).index(choice[1]))
+    pipelines = [space.pipeline([choice, *tail]) for choice in others] + [
+        each for each in precision if each is not None and each.trained
+    ]
+    yield from (each for each in [*pipelines, *(space.pipeline([choice]) for choice in others)] if each)
+
+
+def _alone(space: Space, family: Family) -> Pipeline | None:
+    return space.pipeline([(family, None)])
+
+
+def _family_of(space: Space, pipeline: Pipeline) -> Family:
+    step = pipeline.proposals[-1].step
+    return next(
+        family
+        for family in space.families[Stage.PRECISION]
+        if canonical(family.proposals[0].step) == canonical(step)
+    )
+
+
+def _from_the_middle(family: Family) -> Sequence[float | None]:
+    """The middle strength first, then those around it."""
+    strengths = family.strengths
+    if not strengths:
+        return [None]
+    middle = (len(strengths) - 1) / 2
+    return sorted(strengths, key=lambda strength: (abs(strengths.index(strength) - middle), strength))
+
+
+class _Planner:
+    def __init__(
+        self, space: Space, budget: Budget, trials: Sequence[Trial], moment: Moment, sample: Sample
+    ) -> None:
+        self._space = space
+        self._budget = budget
+        self._trials = trials
+        self._moment = moment
+        self._sample = sample
+
+    def next(self) -> Next | None:
+        if len(self._trials) >= self._budget.trials or self._left <= 0:
+            return None
+        if self._exploring:
+            return self._promotion(KEPT) or self._new() or self._promotion(1)
+        return self._promotion(1)
+
+    @property
+    def _left(self) -> float:
+        return self._budget.seconds - self._moment.elapsed
+
+    @property
+    def _exploring(self) -> bool:
+        """Something must have been tried before the rest of a short budget is spent on the best."""
+        used = len(self._trials) / self._budget.trials, self._moment.elapsed / self._budget.seconds
+        return not self._trials or max(used) < _EXPLORING
+
+    def _new(self) -> Next | None:
+        untried = (each for each in first_round(self._space) if not self._tried(each.steps))
+        pipeline = next(untried, None)
+        if pipeline is None:
+            number = self._moment.seed + len(self._trials)
+            pipeline = self._sample(self._space, self._budget, self._trials, number)
+        if pipeline is None:
+            return None
+        return Next(pipeline.steps, self._first_share if pipeline.trained else 1.0)
+
+    def _tried(self, steps: Steps, share: float = 0.0) -> bool:
+        return any(list(trial.steps) == list(steps) and trial.share >= share for trial in self._trials)
+
+    @cached_property
+    def _pace(self) -> float | None:
+        """Seconds of an epoch, measuring included; unknown before a training has ended."""
+        known = [
+            trial.seconds / trial.epochs
+            for trial in self._trials
+            if trial.trained and trial.seconds is not None and trial.state == "succeeded"
+        ]
+        return median(known) if known else None
+
+    @property
+    def _first_share(self) -> float:
+        """The share that begun trainings have: of the first one, which tells the pace, the shortest."""
+        begun = [trial.share for trial in self._trials if trial.trained and trial.share > SHORTEST]
+        if begun:
+            return min(begun)
+        if self._pace is None:
+            return SHORTEST
+        typical = median(trial.epochs / trial.share for trial in self._trials if trial.trained)
+        affordable = _FIRST_ROUND * self._budget.seconds * self._moment.seats / _ROUND
+        share = SHORTEST * KEPT
+        while share < 1 and self._pace * typical * share * KEPT <= affordable:
+            share *= KEPT
+        return min(share, 1.0)
+
+    def _promotion(self, kept: int) -> Next | None:
+        """The best trial that goes on with more training, longest trainings first. With `kept` 1 there is
+        no third to be in, and as much training as there is time for.
+        """
+        shares = sorted({trial.share for trial in self._trials if trial.trained}, reverse=True)
+        for share in shares:
+            rung = [trial for trial in self._trials if trial.trained and trial.share == share]
+            over = sorted(
+                (trial for trial in rung if trial.state == "succeeded"),
+                key=lambda trial: (trial.score(self._budget), trial.number),
+            )
+            for trial in over[: len(over) // kept]:
+                more = self._longer(trial, kept)
+                if more is not None:
+                    return more
+        return None
+
+    def _longer(self, trial: Trial, kept: int) -> Next | None:
+        share = min(trial.share * KEPT, 1.0)
+        if kept == 1:
+            while share < 1 and self._fits(trial, min(share * KEPT, 1.0)):
+                share = min(share * KEPT, 1.0)
+        if share <= trial.share or self._tried(trial.steps, share) or not self._fits(trial, share):
+            return None
+        return Next(trial.steps, share)
+
+    def _fits(self, trial: Trial, share: float) -> bool:
+        """Whether it would be over in time."""
+        forecast = replace(trial, share=share).epochs * (self._own_pace(trial) or 0.0)
+        return forecast * _MARGIN <= self._left
+
+    def _own_pace(self, trial: Trial) -> float | None:
+        """Its own, where it is known: networks that were cut more are faster."""
+        return self._pace if trial.seconds is None else trial.seconds / trial.epochs

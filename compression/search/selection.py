@@ -1,0 +1,61 @@
+"""What a search may see of a data set: its own split to choose by, cut out of what is trained on. The test
+split is not in the file, so nothing can look at it.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from compression.dataset import Array, Dataset, Split
+from compression.errors import CompressionError
+from compression.intake import splits
+from compression.preprocessing import Fractions
+from compression.validation import npz
+
+MOST = 5000
+_OF_TRAIN = 10
+_PAIR = 2
+"""Rows 2i and 2i + 1 may belong together."""
+
+
+def carve(data: Path, into: Path) -> None:
+    """Writes a normalised data set whose `test` split is a tenth of the train split, at most 5,000 samples,
+    or half of the calibration split where nothing else is there; each class has its share.
+
+    Errors: CompressionError `too_few_samples`.
+    """
+    whole = Dataset.open(data)
+    source = next((name for name in ("train", "calibration") if whole.split(name)), None)
+    if source is None:
+        raise CompressionError(
+            "too_few_samples",
+            "a search chooses by samples that are no test: the data set has a test split only",
+        )
+    split = whole.splits[source]
+    wanted = min(split.n // (_OF_TRAIN if source == "train" else 2), MOST)
+    taken, left = _divided(split, wanted)
+    parts: dict[str, npz.Part] = {}
+    for member, array in whole.arrays.items():
+        of, name = member.split("/", 1)
+        if of == source:
+            parts[member] = npz.Part(array, left)
+            parts[f"test/{name}"] = npz.Part(array, taken)
+        elif of != "test":
+            parts[member] = npz.Part(array)
+    npz.write({name: parts[name] for name in sorted(parts)}, into)
+
+
+def _divided(split: Split, wanted: int) -> tuple[Array, Array]:
+    """Rows to choose by and rows to learn from, both ascending. Pairs stay together."""
+    pairs = split.n // _PAIR
+    share = min(wanted // _PAIR, pairs - 1)
+    if share < 1:
+        raise CompressionError(
+            "too_few_samples",
+            f"a search takes some of the samples to choose by, and there are {split.n}: send more",
+        )
+    fractions = Fractions(train=1 - share / pairs, calibration=0, test=share / pairs)
+    labels = None if split.labels is None else split.labels[: pairs * _PAIR : _PAIR]
+    chosen = splits.stratified(pairs, labels, fractions, seed=0)["test"]
+    taken = (chosen[:, None] * _PAIR + np.arange(_PAIR)).ravel()
+    return taken, np.setdiff1d(np.arange(split.n), taken)

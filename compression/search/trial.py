@@ -1,0 +1,76 @@
+"""Trial: a pipeline with a share of its training, and what came of it."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from compression.measurement import Measurements
+from compression.search.budget import Budget, cost, excesses
+from compression.search.space import epochs
+
+Steps = Sequence[Mapping[str, Any]]
+State = Literal["open", "succeeded", "failed"]
+_PATIENCE = 2.0
+"""How much more than allowed an almost untrained network may lose: training brings some of it back."""
+_WEIGHT = 0.5
+"""A limit broken by as much as it allows costs as much as 1.65 times the objective."""
+_POINT = 0.01
+
+
+@dataclass(frozen=True)
+class Trial:
+    number: int
+    steps: Steps
+    """With all the training that was proposed."""
+    share: float
+    """Of that training, that was done; 1 where nothing trains."""
+    state: State
+    measurements: Measurements | None = None
+    seconds: float | None = None
+    """It took, if it is over."""
+
+    @property
+    def trained(self) -> bool:
+        return epochs(self.steps) > 0
+
+    @property
+    def epochs(self) -> float:
+        return epochs(self.steps) * self.share
+
+    def score(self, budget: Budget) -> float:
+        """Smaller is better: the logarithm of the objective, and more for each limit that is broken. Of a
+        network that has not had all its training, more of a loss is forgiven.
+        """
+        if self.measurements is None:
+            return math.inf
+        forgiving = 1 + _PATIENCE * (1 - min(self.share, 1.0))
+        penalty = 0.0
+        for excess in excesses(_forgiving(budget, forgiving), self.measurements):
+            penalty += _WEIGHT * excess.factor
+        found = cost(budget.objective, self.measurements)
+        if found is None or math.isnan(found):
+            return math.inf
+        lost = found / _POINT if budget.objective == "metric" else math.log(max(found, 1e-9))
+        return lost + penalty
+
+
+def _forgiving(budget: Budget, factor: float) -> Budget:
+    drop, agreement = budget.max_metric_drop, budget.min_agreement
+    changed = {
+        "max_metric_drop": None if drop is None else drop * factor,
+        "min_agreement": None if agreement is None else max(1 - (1 - agreement) * factor, 0.0),
+    }
+    return budget.model_copy(update=changed)
+
+
+def best(budget: Budget, trials: Sequence[Trial]) -> Trial | None:
+    """Within all limits the smallest objective; where none keeps them, the one nearest to them."""
+
+    def order(trial: Trial) -> tuple[float, float, int]:
+        assert trial.measurements is not None  # noqa: S101  for the type checker
+        broken = excesses(budget, trial.measurements)
+        found = cost(budget.objective, trial.measurements)
+        return sum(excess.factor for excess in broken), math.inf if found is None else found, trial.number
+
+    return min((trial for trial in trials if trial.measurements is not None), key=order, default=None)

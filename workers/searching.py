@@ -1,0 +1,110 @@
+"""A search, one decision on: which trials to begin, what to prove, when it is over. Any worker may be asked,
+at any time; a decision that another one was faster with is made anew.
+"""
+
+import structlog
+
+from app.domain.errors import Conflict, ErrorRecord
+from app.domain.states import JobState, SearchState
+from app.services.search_runs import Look, told
+from compression.errors import CompressionError, ErrorKind
+from compression.measurement import Measurements
+from compression.search.budget import Excess, excesses
+from compression.search.plan import Moment, plan
+from compression.search.sampler import sample
+from compression.search.space import space
+from compression.search.trial import best
+from workers.bench import Bench
+
+_log = structlog.get_logger()
+_LOOKS = 10
+_NOTHING = "The search has ended before any trial did: give it more seconds, or a smaller data set."
+
+
+def advance_search(bench: Bench, search_id: str) -> None:
+    """A message about a search; one that is over or unknown is left alone."""
+    for _ in range(_LOOKS):
+        look = bench.insist(lambda: bench.services.searches.look(search_id))
+        if look is None or _advanced(bench, look):
+            return
+    _log.warning("search is busy", search_id=search_id)  # the sweep asks again
+
+
+def _advanced(bench: Bench, look: Look) -> bool:
+    """False: somebody else was faster."""
+    if look.proof is not None:
+        return not look.proof.state.over or _finished(bench, look)
+    if look.search.state is SearchState.CANCELLING or look.seconds >= look.budget.seconds:
+        if look.open:
+            _end_trials(bench, look)
+            return True
+        return _proving(bench, look)
+    trials = [told(trial) for trial in look.trials]
+    moment = Moment(look.seconds, look.seats, look.search.seed)
+    new = plan(space(look.model, look.data, look.budget), look.budget, trials, moment, sample)
+    if new:
+        return bench.insist(
+            lambda: bench.services.searches.extend(look, [(each.steps, each.share) for each in new])
+        )
+    return bool(look.open) or _proving(bench, look)
+
+
+def _end_trials(bench: Bench, look: Look) -> None:
+    for trial in look.open:
+        try:
+            bench.insist(lambda: bench.services.jobs.cancel(look.search.project_id, trial.job_id))  # noqa: B023
+        except Conflict:
+            continue  # it has just ended by itself
+
+
+def _proving(bench: Bench, look: Look) -> bool:
+    searches = bench.services.searches
+    chosen = best(look.budget, [told(trial) for trial in look.trials])
+    if chosen is not None:
+        trial = look.trials[chosen.number]
+        return bench.insist(lambda: searches.prove(look, trial))
+    if look.search.state is SearchState.CANCELLING:
+        return bench.insist(lambda: searches.finish(look, SearchState.CANCELLED))
+    return bench.insist(lambda: searches.finish(look, SearchState.FAILED, error=_why(look)))
+
+
+def _why(look: Look) -> ErrorRecord:
+    """The first failure of a trial speaks for all."""
+    for trial in look.trials:
+        if trial.state is JobState.FAILED and trial.error is not None:
+            detail = f"No trial has succeeded. The first one: {trial.error['detail']}"
+            return ErrorRecord(trial.error["code"], detail, ErrorKind(trial.error["class"]))
+    return ErrorRecord("E_TIMEOUT", _NOTHING, ErrorKind.TIMEOUT)
+
+
+def _finished(bench: Bench, look: Look) -> bool:
+    """By what the proof says: it alone has seen the test split."""
+    searches, proof = bench.services.searches, look.proof
+    assert proof is not None  # noqa: S101  for the type checker
+    cancelled = look.search.state is SearchState.CANCELLING
+    if proof.state is not JobState.SUCCEEDED:
+        error = proof.error
+        record = (
+            None if error is None else ErrorRecord(error["code"], error["detail"], ErrorKind(error["class"]))
+        )
+        state = SearchState.CANCELLED if cancelled else SearchState.FAILED
+        return bench.insist(lambda: searches.finish(look, state, error=record))
+    broken = excesses(look.budget, Measurements.model_validate(proof.measurements))
+    state = SearchState.CANCELLED if cancelled else SearchState.SUCCEEDED
+    outcome = "unmet" if broken else "met"
+    return bench.insist(lambda: searches.finish(look, state, outcome, [_reason(each) for each in broken]))
+
+
+def _reason(excess: Excess) -> str:
+    asked = f"{excess.limit} {excess.allowed:.6g} is not kept: {excess.value:.6g}"
+    return f"{asked}; no trial comes nearer to all limits"
+
+
+def after(bench: Bench, search_id: str) -> None:
+    """A job of the search has ended here; a search that cannot go on now is asked again by the sweep."""
+    try:
+        advance_search(bench, search_id)
+    except CompressionError as error:
+        _log.warning("search waits", search_id=search_id, reason=error.code)
+    except Exception:  # noqa: BLE001  a bug of the planner must not end the worker
+        _log.exception("search broke")
