@@ -1,17 +1,18 @@
 """Judging sub-networks on samples that the supernet was not trained on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
 from compression.dataset import Split
-from compression.engine import Engine
+from compression.engine import Engine, Precision, use_precision
 from compression.graph import walk
 from compression.model import Model
 from compression.technique import Context
-from compression.training.batches import Batches, Indices
+from compression.training.batches import Batches
 from compression.training.objective import Objective
 from compression.training.options import Training
 from compression.training.validation import Validation, held_out
@@ -19,39 +20,50 @@ from compression.training.validation import Validation, held_out
 _BATCH = 128
 
 
+@dataclass(frozen=True)
 class Judge:
     """Gives a network's `validation_loss` on the samples held out of training, and its metric there. Where
     none are held out, as of few samples, it looks at some of those trained on.
     """
 
-    def __init__(self, objective: Objective, split: Split, training: Training, context: Context) -> None:
-        self._split, self._objective, self._seed = split, objective, context.seed
-        self._held, self._used = held_out(split, training, context.seed)
+    objective: Objective
+    split: Split
+    training: Training
+    context: Context
+    calibration: Sequence[Mapping[str, Tensor]]
+    """Batches that statistics of BatchNormalization are taken from; none: they are right already."""
+    precision: Precision
 
     def __call__(self, model: Model) -> dict[str, float]:
+        held, used = held_out(self.split, self.training, self.context.seed)
         batches = Batches(
-            split=self._split,
+            split=self.split,
             inputs=model.inputs,
-            indices=self._used,
+            indices=used,
             size=_BATCH,
-            seed=self._seed,
-            teach=self._objective.teacher,
+            seed=self.context.seed,
+            teach=self.objective.teacher,
         )
-        engine = Engine.from_model(model)
-        return Validation(batches, self._rows(batches.fixed), self._objective).measure(engine, _BATCH)
+        rows = held if len(held) >= max(1, batches.fixed) else used[: max(_BATCH, batches.fixed)]
+        engine = Engine.from_model(recalibrated(model, self.calibration, self.precision))
+        use_precision(engine, self.precision)
+        return Validation(batches, rows, self.objective).measure(engine, _BATCH)
 
-    def _rows(self, fixed: int) -> Indices:
-        return self._held if len(self._held) >= max(1, fixed) else self._used[: max(_BATCH, fixed)]
 
-
-def recalibrated(model: Model, batches: Iterable[Mapping[str, Tensor]]) -> Model:
+def recalibrated(
+    model: Model,
+    batches: Sequence[Mapping[str, Tensor]],
+    precision: Precision = Precision(),  # noqa: B008  immutable
+) -> Model:
     """The network with its BatchNormalization's statistics those of these batches, the mean over them: those
     of a supernet are of the whole network, and wrong for each of its parts (arXiv:1903.05134, section 3.2).
+    Without batches they stay.
     """
-    engine = Engine.from_model(model).train()
     rates = _rates(model)
-    if not rates:
+    if not rates or not batches:
         return model
+    engine = Engine.from_model(model).train()
+    use_precision(engine, precision)
     moving = {name: engine.values()[name] for name in rates}
     seen: dict[str, list[Tensor]] = {name: [] for name in rates}
     with torch.no_grad():

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from compression import samples
-from compression.engine import fold_batchnorm, normalise
+from compression.engine import Precision, fold_batchnorm, normalise
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.model import Model
 from compression.pruning.evidence import Evidence
@@ -28,8 +30,8 @@ from compression.training.repeatable import repeatable
 _TRAINED, _SEARCHED = 0.6, 0.15
 """Shares of a step's progress."""
 _RECOVERY = "recovery"
-_CALIBRATED = 4
-"""Batches of 128 that a sub-network's statistics are taken from."""
+_JUDGED, _CALIBRATED = 2, 8
+"""Batches of 128 that statistics are taken from: of each sub-network that is judged, of the one chosen."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class _Searching:
         with repeatable(self._context.threads):
             found = self._found(supernet, trained, prices)
             best, checks = within(found, self._limit, prices.measured)
-            chosen = fold_batchnorm(self._carved(supernet, trained, best.subnet))
+            chosen = self._cut(supernet, trained, best.subnet)
         details = {**described(best, found, searched, self.network), "checks": checks, "supernet": history}
         return chosen, _Choice(details["kept"], best.subnet.dropped, details)
 
@@ -142,26 +144,34 @@ class _Searching:
         return supernet, history
 
     def _found(self, supernet: Supernet, trained: Network, prices: Prices) -> list[Found]:
-        judge = Judge(supernet.goal, self._split, self._options.training, self._context)
-        search = Search(
-            supernet.space,
-            prices.of,
-            lambda subnet: judge(self._carved(supernet, trained, subnet)),
-            self._limit,
+        engine = supernet.engine
+        judge = Judge(
+            supernet.goal,
+            self._split,
+            self._options.training,
+            self._context,
+            self._calibration(supernet, _JUDGED),
+            Precision(engine.autocast, engine.channels_last),
         )
+
+        def judged(subnet: Subnet) -> Mapping[str, float]:
+            return judge(Model(trained.carved(supernet.space.kept(subnet), subnet.dropped)))
 
         def report(fraction: float, message: str, numbers: Mapping[str, float] = {}, /) -> None:
             self._context.report(_TRAINED + _SEARCHED * fraction, message, numbers)
 
+        search = Search(supernet.space, prices.of, judged, self._limit)
         return list(search.run(self._options, self._context.seed, report))
 
-    def _carved(self, supernet: Supernet, trained: Network, subnet: Subnet) -> Model:
-        """With statistics of its own, unless those of the original were kept all along."""
+    def _cut(self, supernet: Supernet, trained: Network, subnet: Subnet) -> Model:
         carved = Model(trained.carved(supernet.space.kept(subnet), subnet.dropped))
+        return fold_batchnorm(recalibrated(carved, self._calibration(supernet, _CALIBRATED)))
+
+    def _calibration(self, supernet: Supernet, count: int) -> list[Mapping[str, Tensor]]:
+        """None where the statistics of the original were kept all along."""
         if supernet.engine.frozen_statistics:
-            return carved
-        batches = tuning.statistics(carved, self._context)
-        return recalibrated(carved, (batch for _, batch in zip(range(_CALIBRATED), batches, strict=False)))
+            return []
+        return list(islice(tuning.statistics(self._start, self._context), count))
 
 
 def _unreachable(most: float, options: Options) -> CompressionError:
