@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from compression import mapped
 from compression.graph import walk
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -39,7 +40,7 @@ class Index:
 
     def constant(self, name: str) -> Array | None:
         tensor = self.initializers.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
+        return None if tensor is None else mapped.array(tensor)
 
     def scalar(self, name: str) -> float | None:
         value = self.constant(name)

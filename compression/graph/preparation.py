@@ -10,12 +10,15 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper, shape_inference, version_converter
 
+from compression import mapped
 from compression.graph import inspection, interface, serialization, shapes, walk
 from compression.graph.index import Index
-from compression.runtime import running
+from compression.runtime import map_weights, running
 
 PER_CHANNEL_OPSET = 13
 REDUCE_AXES_AS_INPUT = 18
+_EXTERNAL = "session.optimized_model_external_initializers"
+_WEIGHTS = "folded.weights"
 
 
 def prepare(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
@@ -44,19 +47,31 @@ def _raised(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
-    """ONNX Runtime's basic optimisations: standard operators in, standard operators out."""
+    """ONNX Runtime's basic optimisations: standard operators in, standard operators out. Mapped weights come
+    out in a file of `scratch`.
+    """
     source, folded = scratch / "raised.onnx", scratch / "folded.onnx"
-    serialization.write(model, source)
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = False
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(folded)
+    weights = map_weights(model, options)
+    if weights:
+        options.add_session_config_entry(f"{_EXTERNAL}_file_name", _WEIGHTS)
+        options.add_session_config_entry(f"{_EXTERNAL}_min_size_in_bytes", str(mapped.LEAST))
+        source.write_bytes(model.SerializeToString())
+    else:
+        serialization.write(model, source)
     with running("load"):
         ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+    del weights  # which the session read
     source.unlink()
     result = serialization.parse(folded)
     folded.unlink()
+    for tensor in result.graph.initializer:
+        if mapped.is_mapped(tensor):
+            mapped.refer(tensor, mapped.place(tensor)._replace(path=scratch / _WEIGHTS))
     return result
 
 

@@ -118,9 +118,7 @@ def _too_large(size: int) -> CompressionError:
         "too_large",
         f"the model takes {size} bytes; one ONNX file holds at most {LONGEST} (2 GiB, protobuf's limit)",
         ErrorKind.UNSUPPORTED,
-        suggestions=(
-            Suggestion("store the weights in fewer bits first, or split the model in two"),
-        ),
+        suggestions=(Suggestion("store the weights in fewer bits first, or split the model in two"),),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from compression import mapped
 from compression.graph.index import Index
 from compression.graph.weight_rounding import FEWEST, Rounding, layer_weight
 
@@ -48,7 +49,7 @@ def _restoring(name: str) -> list[onnx.NodeProto]:
 
 
 def _replace(graph: onnx.GraphProto, index: Index, name: str, how: Rounding) -> None:
-    weight = numpy_helper.to_array(index.initializers[name])
+    weight = mapped.array(index.initializers[name])
     graph.initializer.remove(index.initializers[name])
     graph.initializer.append(numpy_helper.from_array(how.integers(weight), f"{name}_int8"))
     scale = np.ascontiguousarray(how.spread(weight.ndim))

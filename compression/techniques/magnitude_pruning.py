@@ -130,9 +130,9 @@ class MagnitudePruning(Technique):
         from compression.graph import weights
         from compression.graph.layers import Layers
 
-        found = Layers(model.proto.graph)
+        found = Layers(model.outline.graph)
         prunable = sum(math.prod(found.stored[layer.weight].dims) for layer in found.all)
-        share = prunable / max(1, weights.params(model.proto.graph))
+        share = prunable / max(1, weights.params(model.outline.graph))
         return {"layers": len(found.all), "prunable_params": round(share, 4)}
 
     def apply(self, model: "Model", context: Context) -> Applied:

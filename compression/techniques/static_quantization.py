@@ -79,9 +79,9 @@ class StaticQuantization(Technique):
         from compression.graph import preparation, qdq, shares
 
         with TemporaryDirectory() as scratch:
-            prepared = preparation.prepare(model.proto, Path(scratch))
-        nodes = [node for node in qdq.quantizable(prepared.graph) if node.op_type in qdq.WEIGHTED]
-        return {"layers": len(nodes), "macs_share": shares.of_macs(prepared, model.inputs, nodes)}
+            prepared = preparation.prepare(model.outline, Path(scratch))
+            nodes = [node for node in qdq.quantizable(prepared.graph) if node.op_type in qdq.WEIGHTED]
+            return {"layers": len(nodes), "macs_share": shares.of_macs(prepared, model.inputs, nodes)}
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.graph import qdq, quantization

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compression import mapped, runtime
 from compression.errors import CompressionError
 from compression.formats import load_model
-from compression.graph import serialization
+from compression.graph import preparation, serialization
 from compression.measure import compare
 from compression.model import Model
 from compression.step import apply_step
@@ -114,6 +114,17 @@ def test_techniques_give_a_large_model_the_bytes_they_give_a_small_one(
         result = apply_step(step, whole, None, tmp_path / f"{size}.onnx", seed=0, scratch=tmp_path / size)
         made.append(((tmp_path / f"{size}.onnx").read_bytes(), result))
     assert made[0] == made[1]
+
+
+@large
+def test_a_prepared_graph_is_the_same_of_a_large_model(tmp_path: Path, whole: Path) -> None:
+    model = Model.open(whole)
+    large, small = (Model(preparation.prepare(one, tmp_path)) for one in (model.outline, model.proto))
+    assert mapped.size(large.outline) == HIGH * WIDE * 4 * 2
+    assert large.inspect() == small.inspect().model_copy(update={"bytes": large.size})
+    assert all(
+        np.array_equal(large.initializer(name), small.initializer(name)) for name in small.initializers
+    )
 
 
 @large

@@ -8,9 +8,11 @@ import numpy as np
 import psutil
 import pytest
 
+from compression import mapped
 from tests.compression import networks
 from tests.service import images, npz
 from tests.workers.test_sandbox import LIMITS, children, inspected, quiet
+from workers import examination
 from workers.checkpoints import Checkpoints
 from workers.operations import Apply, Examine, InspectDataset, Progress
 from workers.sandbox import Done, Sandbox
@@ -134,6 +136,17 @@ def test_a_second_child_goes_on_from_the_last_checkpoint(
 def test_a_model_is_examined(sandbox: Sandbox, cnn: Path, tmp_path: Path) -> None:
     said = sandbox.run(Examine(model=cnn), LIMITS, tmp_path, quiet).result.model_dump()["abilities"]
     assert all(isinstance(found, dict) and found for found in said.values())
+
+
+def test_of_a_large_model_only_the_outline_is_examined(cnn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs all weights in memory has nothing to say, the others say the same."""
+    whole = examination.run(Examine(model=cnn)).abilities
+    for name in ("FROM", "LEAST", "LARGE"):
+        monkeypatch.setattr(mapped, name, 1)
+    large = examination.run(Examine(model=cnn)).abilities
+    assert {"static_quantization", "magnitude_pruning"} <= large.keys()
+    assert "channel_pruning" in whole.keys() - large.keys()
+    assert all(found == whole[name] for name, found in large.items())
 
 
 def test_without_torch_a_worker_does_all_but_train(tmp_path: Path) -> None:
