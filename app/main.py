@@ -32,6 +32,7 @@ from app.api import (
     models,
     problems,
     reports,
+    searches,
     steps,
     techniques,
     uploads,
@@ -56,12 +57,26 @@ _TAGS = [
     {"name": "datasets", "description": "What it is calibrated and measured with"},
     {"name": "techniques", "description": "What can be done"},
     {"name": "jobs", "description": "What is being done, and its proof"},
+    {"name": "searches", "description": "The best model within a budget"},
     {"name": "artifacts", "description": "Bytes out"},
     {"name": "service", "description": "The service itself"},
 ]
 _READERS = 2  # more threads that only read would fight for the interpreter
 _RESOURCES = (
-    *(jobs, steps, events, reports, artifacts, uploads, models, datasets, techniques, workers, capabilities),
+    *(
+        jobs,
+        steps,
+        events,
+        reports,
+        searches,
+        artifacts,
+        uploads,
+        models,
+        datasets,
+        techniques,
+        workers,
+        capabilities,
+    ),
     *(health, metrics, docs),
 )
 

@@ -179,6 +179,8 @@ JOB: Example = {
     "formats": ["onnx"],
     "failed_formats": [],
     "artifact_id": None,
+    "search_id": None,
+    "trial": None,
     "attempts": 0,
     "outcome": None,
     "outcome_reasons": [],

@@ -1,7 +1,7 @@
 import functools
 from typing import Annotated
 
-from fastapi import Query, Request
+from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
 from app.api import examples, render, schemas
@@ -37,26 +37,32 @@ def create_job(
     return once(submit, render.job, 202, _address)
 
 
-@router.get(
-    "",
-    summary="List jobs",
-    response_model=schemas.Page[schemas.Job],
-    responses=answers(200, examples.listed(examples.JOB_SUCCEEDED)),
-)
-def list_jobs(
-    services: Wired,
-    project: Project,
-    cut: Paged,
+def _wanted(
     state: Annotated[JobState | None, Query()] = None,
     model_id: Annotated[str | None, Query(max_length=64)] = None,
     label: Annotated[
         str | None,
         Query(pattern="^[^:]+:", max_length=320, description="`name:value`", examples=["team:vision"]),
     ] = None,
-) -> Response:
-    """Newest first. `queue_position` is only told by GET of one job."""
+    search_id: Annotated[
+        str | None, Query(max_length=64, description="its trials, which are left out otherwise, and proofs")
+    ] = None,
+) -> Filter:
     name, _, value = (label or "").partition(":")
-    wanted = Filter(state, model_id, (name, value) if name else None)
+    return Filter(state, model_id, (name, value) if name else None, search_id)
+
+
+Wanted = Annotated[Filter, Depends(_wanted)]
+
+
+@router.get(
+    "",
+    summary="List jobs",
+    response_model=schemas.Page[schemas.Job],
+    responses=answers(200, examples.listed(examples.JOB_SUCCEEDED)),
+)
+def list_jobs(services: Wired, project: Project, cut: Paged, wanted: Wanted) -> Response:
+    """Newest first. `queue_position` is only told by GET of one job."""
     return render.listed(services.jobs.list(project, cut, wanted), render.job)
 
 

@@ -9,7 +9,21 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.domain.records import Artifact, Event, Inspected, Job, Page, Step, Upload, Worker
+from app.domain.records import (
+    Artifact,
+    Event,
+    Inspected,
+    Job,
+    Page,
+    Search,
+    SearchTrial,
+    Step,
+    Upload,
+    Worker,
+)
+from compression.measurement import Measurements
+from compression.search.budget import Budget, cost, excesses
+from compression.search.frontier import AXES, Axis
 
 T = TypeVar("T")
 Body = dict[str, Any]
@@ -119,6 +133,8 @@ def job(item: Job) -> Body:
         "formats": item.formats,
         "failed_formats": item.failed_formats,
         "artifact_id": item.artifact_id,
+        "search_id": item.search_id,
+        "trial": item.trial,
         "attempts": item.attempts,
         "outcome": item.outcome,
         "outcome_reasons": item.outcome_reasons,
@@ -127,6 +143,64 @@ def job(item: Job) -> Body:
         "environment": item.environment,
         "error": item.error,
         "created_at": when(item.created_at),
+        "started_at": when(item.started_at),
+        "finished_at": when(item.finished_at),
+    }
+
+
+def search(item: Search) -> Body:
+    return {
+        "id": item.id,
+        "state": item.state,
+        "progress": _progress(item),
+        "model_id": item.model_id,
+        "dataset_id": item.dataset_id,
+        "budget": item.budget,
+        "seed": item.seed,
+        "cache": item.cache,
+        "target": item.target,
+        "labels": item.labels,
+        "formats": item.formats,
+        "trials": item.trials,
+        "cache_hits": item.cache_hits,
+        "elapsed_seconds": item.elapsed_ms / 1000,
+        "chosen": item.chosen,
+        "proof_job_id": item.proof_job_id,
+        "proof": None if item.proof is None else job(item.proof),
+        "outcome": item.outcome,
+        "outcome_reasons": item.outcome_reasons,
+        "error": item.error,
+        "created_at": when(item.created_at),
+        "finished_at": when(item.finished_at),
+    }
+
+
+def _progress(item: Search) -> float:
+    """By the time or by the trials, whichever ends first."""
+    if item.state.over:
+        return 1.0
+    begun = sum(item.trials.values()) - sum(item.trials.get(state, 0) for state in ("queued", "running"))
+    part = max(begun / item.budget["trials"], item.elapsed_ms / 1000 / item.budget["seconds"])
+    return float(min(round(part, 4), 0.99))
+
+
+def trial(of: Search, item: SearchTrial, axes: Sequence[Axis] = AXES) -> Body:
+    measured = None if item.measurements is None else Measurements.model_validate(item.measurements)
+    over = item.started_at is not None and item.finished_at is not None
+    costs = {} if measured is None else {axis: cost(axis, measured) for axis in axes}
+    broken = [] if measured is None else excesses(Budget.model_validate(of.budget), measured)
+    return {
+        "number": item.number,
+        "job_id": item.job_id,
+        "state": item.state,
+        "recipe": item.recipe,
+        "share": item.planned["share"],
+        "seconds": ((item.finished_at or 0) - (item.started_at or 0)) / 1000 if over else None,
+        "cache_hits": item.cache_hits,
+        "measurements": None if item.measurements is None else {**item.measurements, "layers": []},
+        "point": {axis: value for axis, value in costs.items() if value is not None},
+        "broken": [excess.model_dump() for excess in broken],
+        "error": item.error,
         "started_at": when(item.started_at),
         "finished_at": when(item.finished_at),
     }

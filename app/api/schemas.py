@@ -175,6 +175,8 @@ class Job(View):
     formats: list[str] = Field(description="of the artifacts that were asked for")
     failed_formats: list[FailedFormat] = Field(description="those that could not be made, with the reason")
     artifact_id: str | None = Field(description="the artifact that this job converts; null for other jobs")
+    search_id: str | None = Field(description="the search that this job is a trial, or a proof, of")
+    trial: int | None = Field(description="its number in the search; null of a proof")
     attempts: int = Field(description="since the last completed step")
     outcome: Literal["met", "unmet", "not_requested"] | None
     outcome_reasons: list[str]

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from compression.measurement import Measurements
 from compression.search.budget import cost
 from compression.search.trial import Trial
 
 Axis = Literal["metric", "latency", "bytes", "download", "macs", "memory"]
+AXES: tuple[Axis, ...] = get_args(Axis)
 
 
 def frontier(trials: Sequence[Trial], axes: Sequence[Axis]) -> list[Trial]:

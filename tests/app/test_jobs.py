@@ -41,6 +41,8 @@ def expected(job: Json, **changed: object) -> Json:
         "formats": ["onnx"],
         "failed_formats": [],
         "artifact_id": None,
+        "search_id": None,
+        "trial": None,
         "attempts": 0,
         "outcome": None,
         "outcome_reasons": [],
