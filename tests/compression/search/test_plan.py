@@ -1,0 +1,123 @@
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from compression.recipe import Recipe
+from compression.search.budget import Budget, excesses
+from compression.search.plan import SHORTEST, Moment, plan
+from compression.search.sampler import sample
+from compression.search.space import shortened
+from compression.search.trial import Trial, best
+from tests.compression.search.simulated import DATA, MODEL, Simulation, simulated_space, step
+
+BUDGET = Budget(max_metric_drop=0.01, objective="latency", seconds=1200, trials=40)
+
+
+def names(trial: Trial) -> tuple[str, ...]:
+    return tuple(each["technique"] for each in trial.steps)
+
+
+def test_every_step_that_was_proposed_is_tried_alone_or_before_a_quantization() -> None:
+    trials = Simulation(simulated_space(), BUDGET).run()
+
+    tried = {names(trial) for trial in trials}
+    assert ("static_quantization",) in tried
+    assert ("half_precision",) in tried
+    assert ("quantization_aware_training",) in tried
+    assert ("channel_pruning", "static_quantization") in tried
+    assert ("magnitude_pruning", "static_quantization") in tried
+
+
+def test_pipelines_are_in_the_order_of_their_stages_and_may_run() -> None:
+    for trial in Simulation(simulated_space(), BUDGET).run():
+        recipe = Recipe.model_validate({"steps": shortened(trial.steps, trial.share)})
+        stages = [type(each).stage for each in recipe.steps]
+        assert stages == sorted(stages)
+        assert len(set(stages)) == len(stages)
+        assert recipe.check(MODEL, DATA) == []
+
+
+def test_nothing_is_tried_twice() -> None:
+    trials = Simulation(simulated_space(), BUDGET).run()
+    seen = Counter((str(trial.steps), trial.share) for trial in trials)
+    assert max(seen.values()) == 1
+
+
+def test_the_best_within_the_limits_is_found_and_was_trained_to_its_end() -> None:
+    found = best(BUDGET, Simulation(simulated_space(), BUDGET).run())
+    assert found is not None
+    assert found.measurements is not None
+    assert excesses(BUDGET, found.measurements) == []
+    assert found.share == 1
+    assert found.measurements.ratios["latency"].value > 6, found  # 0.75 of the channels, and int8: 10x
+
+
+def test_a_strength_between_those_proposed_is_found() -> None:
+    trials = Simulation(simulated_space(), BUDGET).run()
+    ratios = {each["ratio"] for trial in trials for each in trial.steps if "ratio" in each}
+    assert ratios - {0.3, 0.6, 0.9}
+
+
+def test_trainings_begin_short_and_only_some_go_on() -> None:
+    trials = [trial for trial in Simulation(simulated_space(), BUDGET).run() if trial.trained]
+    assert trials[0].share == SHORTEST
+    by_share = Counter(trial.share for trial in trials)
+    assert len(by_share) >= 3
+    assert by_share[1.0] < len(trials) / 2
+
+
+@pytest.mark.parametrize("seconds", [60, 300, 1200])
+def test_time_is_kept_and_something_is_always_found(seconds: int) -> None:
+    budget = BUDGET.model_copy(update={"seconds": seconds, "trials": 1000})
+    simulation = Simulation(simulated_space(), budget)
+    trials = simulation.run()
+    spent = sum(trial.seconds or 0 for trial in trials)
+    assert spent <= 1.5 * seconds + 10
+    assert best(budget, trials) is not None
+
+
+@pytest.mark.parametrize("trials", [1, 2, 5])
+def test_no_more_trials_than_allowed(trials: int) -> None:
+    budget = BUDGET.model_copy(update={"trials": trials})
+    done = Simulation(simulated_space(), budget).run()
+    assert len(done) == trials
+    assert best(budget, done) is not None
+
+
+def test_all_seats_are_taken() -> None:
+    opened = plan(simulated_space(), BUDGET, [], Moment(0, 3), sample)
+    assert len(opened) == 3
+    trials = [Trial(at, each.steps, each.share, "open") for at, each in enumerate(opened)]
+    assert plan(simulated_space(), BUDGET, trials, Moment(1, 3), sample) == []
+
+
+def test_the_same_seed_searches_the_same_way() -> None:
+    def tried(seed: int) -> Sequence[tuple[Sequence[Mapping[str, Any]], float]]:
+        trials = Simulation(simulated_space(), BUDGET, seed=seed).run()
+        return [(trial.steps, trial.share) for trial in trials]
+
+    assert tried(1) == tried(1)
+    assert tried(1) != tried(2)
+
+
+def test_a_failed_trial_is_not_tried_again_and_ends_nothing() -> None:
+    space = simulated_space(
+        [step("static_quantization", 4.0, 2.5, 0.001), step("half_precision", 2.0, 1.0, 0.0)]
+    )
+    first = plan(space, BUDGET, [], Moment(0, 1), sample)[0]
+    failed = Trial(0, first.steps, first.share, "failed", None, 3.0)
+    second = plan(space, BUDGET, [failed], Moment(3, 1), sample)[0]
+    assert list(second.steps) != list(first.steps)
+    after = [failed, Trial(1, second.steps, 1.0, "failed", None, 3.0)]
+    assert plan(space, BUDGET, after, Moment(6, 1), sample) == []
+    assert best(BUDGET, after) is None
+
+
+def test_when_nothing_keeps_the_limits_the_nearest_is_best() -> None:
+    budget = BUDGET.model_copy(update={"max_bytes": 1000})
+    found = best(budget, Simulation(simulated_space(), budget).run())
+    assert found is not None
+    assert found.measurements is not None
+    assert excesses(budget, found.measurements)[0].limit == "max_bytes"
