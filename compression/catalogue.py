@@ -41,6 +41,20 @@ def optional() -> list[str]:
     return sorted({package for entry in entries() for package in entry.packages})
 
 
+def extras() -> frozenset[str]:
+    """Those that some format in needs."""
+    return frozenset(entry.extra for entry in _inward())
+
+
+def readable(installed: Mapping[str, str]) -> list[str]:
+    """Extras, all of whose formats in can be read where these distributions are."""
+    return sorted(extras() - {entry.extra for entry in _inward() if not entry.available(installed)})
+
+
+def _inward() -> list[Entry]:
+    return [entry for entry in entries() if entry.way != "artifact" and entry.extra]
+
+
 def table() -> str:
     """Markdown, for the README."""
     lines = ["| | format | files | needs |", "|---|---|---|---|"]

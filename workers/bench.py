@@ -4,7 +4,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,6 +47,8 @@ class Bench:
     directory: Path
     environment: dict[str, Any]
     threads: int
+    queues: Sequence[str] = ()
+    """That it takes messages from."""
     draining: threading.Event = field(default_factory=threading.Event)
 
     @contextlib.contextmanager

@@ -1,12 +1,14 @@
 """The Celery application. Messages are hints: losing or repeating them changes nothing but latency."""
 
+from collections.abc import Sequence
+
 from celery import Celery
 from kombu.entity import Queue
 
 from app.settings import Settings
 
 
-def make(settings: Settings) -> Celery:
+def make(settings: Settings, queues: Sequence[str]) -> Celery:
     """Threads, not processes: what a task does here is wait for a sandbox child, and the one warm process
     that forks those children, the leases and the database pool belong to one process that SIGTERM can drain.
 
@@ -15,10 +17,9 @@ def make(settings: Settings) -> Celery:
     taken); the claim of a row that somebody holds fails, so that is a no-op.
     """
     app = Celery("pare", broker=settings.redis_url.get_secret_value(), set_as_current=False)
-    names = [name.strip() for name in settings.worker_queues.split(",")]
     app.conf.update(
-        task_queues=[Queue(name) for name in names],  # type: ignore[no-untyped-call]
-        task_default_queue=names[0],
+        task_queues=[Queue(name) for name in queues],  # type: ignore[no-untyped-call]
+        task_default_queue=queues[0],
         task_ignore_result=True,
         task_acks_late=True,
         worker_pool="threads",

@@ -39,6 +39,15 @@ def packages() -> dict[str, str]:
     return {**versions(), **optional}
 
 
+def queues(configured: str) -> list[str]:
+    """Names to take messages from: those of the settings and, with `cpu`, where every upload comes first, one
+    for each extra that is installed here, for uploads that others cannot read.
+    """
+    wanted = [name for part in configured.split(",") if (name := part.strip())]
+    readable = catalogue.readable(packages()) if "cpu" in wanted else []
+    return list(dict.fromkeys([*wanted, *readable]))
+
+
 def _cpu() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

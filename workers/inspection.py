@@ -10,6 +10,7 @@ from app.adapters.blobs import Blob
 from app.domain.errors import ErrorRecord, LeaseLost
 from app.domain.records import InspectionClaim
 from app.services.inspected import InspectedService
+from compression import packages
 from compression.dataset_preview import DatasetPreview
 from compression.errors import CompressionError, ErrorKind
 from compression.inspection import DatasetInspection, ModelInspection
@@ -63,6 +64,8 @@ def _attempt(bench: Bench, service: InspectedService, claim: InspectionClaim, ac
     except Stop:
         raise
     except CompressionError as error:
+        if _handed_over(bench, service, claim, error):
+            return "handed over"
         record = ErrorRecord.of(error)
     except Exception:  # noqa: BLE001  a bug of ours must end the inspection, not the worker
         _log.exception("inspection broke")
@@ -74,6 +77,17 @@ def _attempt(bench: Bench, service: InspectedService, claim: InspectionClaim, ac
         return "retry"
     bench.insist(lambda: service.rejected(claim, record))
     return "rejected"
+
+
+def _handed_over(
+    bench: Bench, service: InspectedService, claim: InspectionClaim, error: CompressionError
+) -> bool:
+    """To a living worker that has what this one lacks, should there be any."""
+    extra = packages.lacking(error)
+    if extra is None or extra in bench.queues or not bench.services.workers.serves(extra):
+        return False
+    bench.insist(lambda: service.hand_over(claim, extra))
+    return True
 
 
 def _ready(desk: Desk, service: InspectedService, claim: InspectionClaim, kind: Kind) -> None:

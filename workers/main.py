@@ -52,7 +52,7 @@ def _work(sandbox: Sandbox, services: Services, directory: Path) -> int:
         detail = f"isolation is {isolation.level} only; PARE_SANDBOX_FLOOR={isolation.level} accepts that"
         raise CompressionError("E_SANDBOX", detail, ErrorKind.INTERNAL)
     announced = Announcement(
-        queues=[name.strip() for name in settings.worker_queues.split(",")],
+        queues=hardware.queues(settings.worker_queues),
         concurrency=settings.worker_concurrency,
         hardware=hardware.describe(),
         versions=hardware.packages(),
@@ -66,7 +66,7 @@ def _work(sandbox: Sandbox, services: Services, directory: Path) -> int:
         "sandbox": asdict(isolation),
     }
     threads = max(1, hardware.usable_cores() // settings.worker_concurrency)
-    bench = Bench(services, sandbox, worker_id, directory, environment, threads)
+    bench = Bench(services, sandbox, worker_id, directory, environment, threads, announced.queues)
     with _maintained(bench, announced):
         return _consume(bench)
 
@@ -82,7 +82,7 @@ def _consume(bench: Bench) -> int:
 
     worker_shutting_down.connect(drain)
     setup_logging.connect(own_logging)
-    app = celery_app.make(bench.services.settings)
+    app = celery_app.make(bench.services.settings, bench.queues)
     tasks.register(app, bench)
     name = f"{bench.worker_id}@{platform.node()}"
     warnings.filterwarnings("ignore", category=SecurityWarning)  # as root: what users send runs as nobody

@@ -42,7 +42,7 @@ def get_capabilities(request: Request, services: Wired, project: Project) -> Res
             "model_formats": _formats("model", alive),
             "dataset_formats": _formats("dataset", alive),
             "artifact_formats": _formats("artifact", alive),
-            "targets": sorted({queue for worker in alive for queue in worker.queues}),
+            "targets": sorted({queue for worker in alive for queue in worker.queues} - catalogue.extras()),
             "limits": limits,
         }
     )

@@ -222,10 +222,16 @@ class InspectedService:
                 way = Suggestion(f"Cancel the {word}: POST /v1/{path}/{used}/cancel")
                 raise Conflict("in_use", f"The {word} {used} uses it.", way)
 
-    def _requeue(self, claim: InspectionClaim, values: Mapping[str, Any]) -> None:
+    def hand_over(self, claim: InspectionClaim, queue: str) -> None:
+        """To workers that can read such a file; the attempt is not charged. Should the message be lost, the
+        sweep sends another to the workers that any upload goes to. Errors: LeaseLost.
+        """
+        self._requeue(claim, {"attempts": self.kind.table.c.attempts - 1}, queue)
+
+    def _requeue(self, claim: InspectionClaim, values: Mapping[str, Any], queue: str = "cpu") -> None:
         with self._database.write() as connection:
             self._effect(connection, claim, {**values, "message_at": now()})
-        publish(self._queue, self.kind.task, claim.id)
+        publish(self._queue, self.kind.task, claim.id, queue)
 
     def _effect(self, connection: Connection, claim: InspectionClaim, values: Mapping[str, Any]) -> None:
         done = connection.execute(

@@ -74,6 +74,11 @@ class WorkerService:
             rows = connection.execute(select(*columns).where(known).order_by(workers.c.id.desc()))
             return [Worker(*row) for row in rows]
 
+    def serves(self, queue: str) -> bool:
+        """Whether a living worker takes messages from there."""
+        with self._database.read() as connection:
+            return seats(connection, queue) > 0
+
     def seen(self) -> bool:
         """Whether any worker lives."""
         with self._database.read() as connection:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from compression.formats.format import Format, Loader, Purpose, Recognises
+from compression.formats.format import Format, Loader, Purpose, Recognises, Upload
 
 
 def _zip(head: bytes, _suffix: str) -> bool:
@@ -46,6 +46,7 @@ class Archived:
     contains: Callable[[Sequence[str]], bool] | None = None
     packages: tuple[str, ...] = ()
     extra: str = ""
+    check: Callable[[Upload], None] | None = None
 
     def register(self) -> None:
         narrow = self.contains is not None
@@ -62,4 +63,5 @@ class Archived:
                 extra=self.extra,
                 contains=self.contains,
                 narrow=narrow,
+                check=self.check,
             ).register()

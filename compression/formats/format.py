@@ -56,6 +56,10 @@ class Format:
     """The extra of pare-server that brings them."""
     contains: Callable[[Sequence[str]], bool] | None = None
     narrow: bool = False
+    check: Callable[[Upload], None] | None = None
+    """What can be told of a file without `packages`: asked where they are missing, so that a hostile one is
+    refused for what it is. Errors: CompressionError.
+    """
     refusal: str = ""
     """Why such a file is not read, and the way out; where it is set there is no loader."""
 

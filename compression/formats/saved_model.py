@@ -18,6 +18,15 @@ def _load(upload: Upload, into: Path) -> Details:
     return saved_model.load(upload.path, packed.names(upload.path) or [], into, upload.scratch)
 
 
+def _check(upload: Upload) -> None:
+    from compression.conversion import saved_model_archive, saved_model_graph
+    from compression.validation import packed
+
+    names = packed.names(upload.path) or []
+    folder = saved_model_archive.unpack(upload.path, names, upload.scratch / "saved_model")
+    saved_model_graph.check(folder / saved_model_archive.GRAPH)
+
+
 Archived(
     name="saved_model",
     purpose="model",
@@ -26,4 +35,5 @@ Archived(
     contains=_contains,
     packages=("tensorflow-cpu", "tf2onnx", "torch"),
     extra="tensorflow",
+    check=_check,
 ).register()

@@ -33,6 +33,8 @@ def load(upload: Upload, purpose: Purpose, into: Path) -> tuple[str, Details]:
     found = _detect(head, upload.filename, purpose, _names(upload.path, head))
     if found.load is None:
         raise _refused(found.name, found.refusal)
+    if found.check is not None and packages.missing(found.packages):
+        found.check(upload)
     packages.require(found.title, found.packages, found.extra)
     return found.name, found.load(upload, into) or {}
 
