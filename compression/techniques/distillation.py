@@ -1,11 +1,14 @@
 """Distillation: a smaller network learns what a larger one computes."""
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from compression.inspection import ModelInspection, Trait
+from compression.architecture import Architecture, architecture, scarce, small
+from compression.inspection import DatasetInspection, ModelInspection, Trait
 from compression.interchange import misfit
+from compression.proposal import Proposal, Stage
 from compression.technique import Applied, Context, ModelReference, Need, Promise, Technique
 from compression.training.options import Training
 
@@ -16,6 +19,23 @@ _FLOATS_ONLY = {
     Trait.QUANTIZED: "is quantized: distil in floating point, and quantize what comes of it",
     Trait.HALF_PRECISION: "is in half precision: distil in float32, and convert what comes of it",
 }
+
+
+_EXPECTED: Mapping[Architecture, tuple[tuple[float, float, float, float, float], ...]] = {
+    Architecture.CONVOLUTIONAL: ((0.5, 1.0, 3.9, 3.4, 0.006), (0.5, 0.25, 8.8, 7.2, 0.011)),
+    Architecture.MOBILE: ((0.5, 1.0, 3.0, 2.0, 0.05),),
+    Architecture.TRANSFORMER: ((1.0, 0.5, 1.3, 1.9, 0.04),),
+    Architecture.RECURRENT: ((0.5, 1.0, 2.0, 1.5, 0.05),),
+    Architecture.DENSE: ((0.5, 1.0, 2.0, 1.9, 0.005),),
+}
+"""Width and depth of the student; download and time as factors; drop after ten epochs. Measured
+(docs/benchmarks.md): the student of half the width and a quarter of the blocks of a residual CNN. The others
+are guesses.
+"""
+_MEASURED = (0.5, 0.25)
+_OVERHEAD = 1.05
+_HARDER = 3.0
+"""So many times as much is lost, at a guess, where few samples are there to learn from."""
 
 
 class Derived(BaseModel):
@@ -79,6 +99,7 @@ class Distillation(Technique):
     trains: ClassVar[bool] = True
     moves_outputs: ClassVar[bool] = True
     version: ClassVar[int] = 2
+    stage: ClassVar[Stage] = Stage.STRUCTURE
     guidance: ClassVar[str] = (
         "For the largest reductions: a student of an eighth of the multiplications makes fewer errors when "
         "it learns from the teacher's outputs than when it learns from labels alone, and needs no labels. "
@@ -128,6 +149,23 @@ class Distillation(Technique):
                     return f"the student {why}"
         reason = misfit(model, referred)
         return reason and f"the {field} cannot take the model's place: {reason}"
+
+    @classmethod
+    def proposals(cls, model: ModelInspection, data: DatasetInspection | None) -> Iterable[Proposal]:
+        """Students of half the width, and of fewer blocks where there are residual ones."""
+        few = scarce(data)
+        for width, depth, smaller, faster, drop in _EXPECTED.get(architecture(model), ()):
+            if depth < 1 and "Add" not in model.operators:
+                continue
+            yield Proposal(
+                cls(derive=Derived(width=width, depth=depth)),
+                smaller=smaller,
+                faster=_OVERHEAD if small(model) else faster,
+                drop=drop * _HARDER if few else drop,
+                confidence="medium" if (width, depth) == _MEASURED and not few else "low",
+                why=f"a student of {width:.0%} of the width and {depth:.0%} of the residual blocks learns "
+                "the outputs, labels or none; takes a training as long as the model's own",
+            )
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression import distillation

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from compression.inspection import Trait
+from compression.proposal import Stage
 from compression.technique import Applied, Context, Need, Technique
 from compression.training.options import Training
 
@@ -21,6 +22,7 @@ class Finetune(Technique):
         Trait.HALF_PRECISION: "the model is in half precision; fine-tune the float32 original instead",
     }
     trains: ClassVar[bool] = True
+    stage: ClassVar[Stage] = Stage.STRUCTURE
     guidance: ClassVar[str] = (
         "Recovers what another step lost, or adapts a model to the data set. The techniques that prune and "
         "distil fine-tune by themselves: this one is for a longer or different training after them. Without "

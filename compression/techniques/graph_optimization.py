@@ -1,7 +1,10 @@
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
+from compression.inspection import DatasetInspection, ModelInspection
+from compression.proposal import Proposal, Stage
 from compression.technique import Applied, Context, Technique
 
 if TYPE_CHECKING:
@@ -9,6 +12,7 @@ if TYPE_CHECKING:
 
     from compression.model import Model
 
+_LEFTOVERS = frozenset({"Shape", "Identity", "Dropout", "ConstantOfShape", "Range", "Size"})
 _PLANS = ("", "FusionConvBN,FusionConvMul,FusionConvAdd,FusionGemm")
 
 
@@ -19,6 +23,7 @@ class GraphOptimization(Technique):
     if not, and is dropped, with a note in the details, where an output differs by more than `tolerance`.
     """
 
+    stage: ClassVar[Stage] = Stage.GRAPH
     guidance: ClassVar[str] = (
         "First in a recipe, before a graph is quantized: exporters leave constants and shape arithmetic "
         "behind. It changes no result. ONNX Runtime does much of the same each time it loads a model, "
@@ -32,6 +37,14 @@ class GraphOptimization(Technique):
         le=1e-2,
         description="largest difference allowed, relative to an output's largest value where that is above 1",
     )
+
+    @classmethod
+    def proposals(cls, model: ModelInspection, data: DatasetInspection | None) -> Iterable[Proposal]:  # noqa: ARG003
+        """Where an exporter left something behind."""
+        found = sum(count for name, count in model.operators.items() if name in _LEFTOVERS)
+        if found:
+            why = f"{found} nodes only pass on tensors or compute their shapes: nothing changes without them"
+            yield Proposal(cls(), smaller=1.0, faster=1.0, drop=0.0, confidence="high", why=why)
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression import samples

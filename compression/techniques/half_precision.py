@@ -1,9 +1,11 @@
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from compression.inspection import ModelInspection, Trait
+from compression.inspection import DatasetInspection, ModelInspection, Trait
+from compression.proposal import Proposal, Stage
 from compression.technique import Applied, Context, Promise, Technique
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class HalfPrecision(Technique):
 
     promises: ClassVar[frozenset[Promise]] = frozenset({Promise.SMALLER})
     adds: ClassVar[frozenset[Trait]] = frozenset({Trait.HALF_PRECISION})
+    stage: ClassVar[Stage] = Stage.PRECISION
     guidance: ClassVar[str] = (
         "Half the download at almost no loss. Speed comes with `scope: all` on a GPU only: processors "
         "compute in float32 and would convert at every layer. Last in a recipe, after quantization."
@@ -56,6 +59,14 @@ class HalfPrecision(Technique):
                 "the model is quantized or half precision already; only its weights can be stored in 16 bits"
             )
         return super().check(model)
+
+    @classmethod
+    def proposals(cls, model: ModelInspection, data: DatasetInspection | None) -> Iterable[Proposal]:  # noqa: ARG003
+        """Weights alone: what computes in it is another hardware."""
+        if model.traits or not model.params:
+            return
+        why = "weights in 16 bits: half the file for no more than rounding, no data needed, and no faster"
+        yield Proposal(cls(), smaller=2.0, faster=1.0, drop=0.0, confidence="high", why=why)
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.mapped import Store

@@ -1,11 +1,14 @@
 """Quantization-aware training: integer weights and activations that were trained as such."""
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from compression.architecture import Architecture, architecture, scarce, small
 from compression.errors import CompressionError
-from compression.inspection import Trait
+from compression.inspection import DatasetInspection, ModelInspection, Trait
+from compression.proposal import Proposal, Stage
 from compression.technique import Applied, Context, Need, Promise, Technique
 from compression.training.options import Training
 
@@ -17,6 +20,21 @@ if TYPE_CHECKING:
 STAGE = "quantization-aware training"
 PLANNED = 0.2
 """Share of the work that is done before the training."""
+
+
+_EXPECTED: Mapping[Architecture, tuple[tuple[int, float, float, float], ...]] = {
+    Architecture.CONVOLUTIONAL: ((8, 3.9, 2.8, 0.0), (4, 7.5, 2.7, 0.003)),
+    Architecture.MOBILE: ((8, 3.2, 1.6, 0.004), (4, 5.0, 1.6, 0.02)),
+    Architecture.TRANSFORMER: ((8, 3.9, 2.0, 0.01),),
+    Architecture.DENSE: ((8, 4.0, 1.6, 0.0), (4, 7.5, 1.6, 0.003)),
+}
+"""Bits of a weight; download and time as factors; drop. Measured (docs/benchmarks.md): after pruning, a
+residual CNN and a dense network of 8 bits; of 4 bits with activations in floats. The others are guesses.
+"""
+_MEASURED = (Architecture.CONVOLUTIONAL, Architecture.DENSE)
+_OVERHEAD = 1.1
+_HARDLY_TRAINED = 0.005
+"""Lost besides, at a guess, where few samples are there to train on."""
 
 
 class GentleTraining(Training):
@@ -54,6 +72,7 @@ class QuantizationAwareTraining(Technique):
         "labels. Weights of 4 bits or fewer make smaller files; they compute as int8 does."
     )
     trains: ClassVar[bool] = True
+    stage: ClassVar[Stage] = Stage.PRECISION
     version: ClassVar[int] = 2
 
     technique: Literal["quantization_aware_training"] = "quantization_aware_training"
@@ -93,6 +112,21 @@ class QuantizationAwareTraining(Technique):
 
     def required(self) -> frozenset[Need]:
         return self.needs | ({Need.LABELS} if self.training.loss == "labels" else set())
+
+    @classmethod
+    def proposals(cls, model: ModelInspection, data: DatasetInspection | None) -> Iterable[Proposal]:
+        """8 bits, and weights of 4."""
+        kind, few = architecture(model), scarce(data)
+        for bits, smaller, faster, drop in _EXPECTED.get(kind, ()):
+            yield Proposal(
+                cls(weight_bits=bits),
+                smaller=smaller,
+                faster=_OVERHEAD if small(model) else faster,
+                drop=drop + _HARDLY_TRAINED if few else drop,
+                confidence="medium" if bits == 8 and kind in _MEASURED and not few else "low",
+                why=f"weights of {bits} bits that were trained as such: where static_quantization loses too "
+                "much",
+            )
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.engine import normalise

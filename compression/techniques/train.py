@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from compression.inspection import Trait
+from compression.proposal import Stage
 from compression.technique import Applied, Context, Need, Technique
 from compression.training.options import Training
 
@@ -41,6 +42,7 @@ class Train(Technique):
     }
     trains: ClassVar[bool] = True
     moves_outputs: ClassVar[bool] = True
+    stage: ClassVar[Stage] = Stage.STRUCTURE
     guidance: ClassVar[str] = (
         "For a network that is not trained yet, or for other labels than it was trained on; and to see what "
         "distillation is worth, by training the same student without a teacher. To compress a trained model, "
