@@ -31,10 +31,12 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise invalid(f"the HDF5 file is damaged: {type(error).__name__}") from error
 
 
-def check(path: Path) -> None:
-    """Errors: CompressionError `invalid_hdf5`, `h5_link_refused`, `limit_decoded_bytes`, `limit_tensors`."""
+def check(path: Path) -> int:
+    """How many numbers its arrays hold.
+
+    Errors: CompressionError `invalid_hdf5`, `h5_link_refused`, `limit_decoded_bytes`, `limit_tensors`."""
     budget = Budget(path.stat().st_size, most=MAX_BYTES, ratio_code="limit_decoded_bytes")
-    decoded = seen = 0
+    decoded = seen = numbers = 0
     with opened(path) as file:
         groups = [file["/"]]
         while groups:
@@ -48,7 +50,9 @@ def check(path: Path) -> None:
                     groups.append(found)
                     continue
                 decoded += _size(found, name)
+                numbers += int(found.size)
                 budget.check(decoded)
+    return numbers
 
 
 def _child(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:

@@ -3,164 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from compression.conversion.keras_names import ACTIVATIONS, LAYERS, MODELS, OPERATIONS, PARTS
 from compression.errors import CompressionError, Suggestion
 
-LAYERS = frozenset(
-    [
-        "Activation",
-        "ActivityRegularization",
-        "Add",
-        "AdditiveAttention",
-        "AlphaDropout",
-        "Attention",
-        "Average",
-        "AveragePooling1D",
-        "AveragePooling2D",
-        "AveragePooling3D",
-        "BatchNormalization",
-        "CenterCrop",
-        "Concatenate",
-        "Conv1D",
-        "Conv1DTranspose",
-        "Conv2D",
-        "Conv2DTranspose",
-        "Conv3D",
-        "Conv3DTranspose",
-        "Cropping1D",
-        "Cropping2D",
-        "Cropping3D",
-        "Dense",
-        "DepthwiseConv1D",
-        "DepthwiseConv2D",
-        "Dot",
-        "Dropout",
-        "ELU",
-        "EinsumDense",
-        "Embedding",
-        "Flatten",
-        "GaussianDropout",
-        "GaussianNoise",
-        "GlobalAveragePooling1D",
-        "GlobalAveragePooling2D",
-        "GlobalAveragePooling3D",
-        "GlobalMaxPooling1D",
-        "GlobalMaxPooling2D",
-        "GlobalMaxPooling3D",
-        "GroupNormalization",
-        "GroupQueryAttention",
-        "Identity",
-        "InputLayer",
-        "LayerNormalization",
-        "LeakyReLU",
-        "Masking",
-        "MaxPooling1D",
-        "MaxPooling2D",
-        "MaxPooling3D",
-        "Maximum",
-        "Minimum",
-        "MultiHeadAttention",
-        "Multiply",
-        "Normalization",
-        "PReLU",
-        "Permute",
-        "RMSNormalization",
-        "RandomBrightness",
-        "RandomContrast",
-        "RandomFlip",
-        "RandomRotation",
-        "RandomTranslation",
-        "RandomZoom",
-        "ReLU",
-        "RepeatVector",
-        "Rescaling",
-        "Reshape",
-        "Resizing",
-        "SeparableConv1D",
-        "SeparableConv2D",
-        "Softmax",
-        "SpatialDropout1D",
-        "SpatialDropout2D",
-        "SpatialDropout3D",
-        "Subtract",
-        "UnitNormalization",
-        "UpSampling1D",
-        "UpSampling2D",
-        "UpSampling3D",
-        "ZeroPadding1D",
-        "ZeroPadding2D",
-        "ZeroPadding3D",
-    ]
-)
-MODELS = frozenset({"Sequential", "Functional", "Model"})
-_PARTS = frozenset(
-    [
-        "Zeros",
-        "Ones",
-        "Constant",
-        "RandomNormal",
-        "RandomUniform",
-        "TruncatedNormal",
-        "VarianceScaling",
-        "GlorotNormal",
-        "GlorotUniform",
-        "HeNormal",
-        "HeUniform",
-        "LecunNormal",
-        "LecunUniform",
-        "Orthogonal",
-        "OrthogonalInitializer",
-        "Identity",
-        "L1",
-        "L2",
-        "L1L2",
-        "MaxNorm",
-        "MinMaxNorm",
-        "NonNeg",
-        "UnitNorm",
-        "__keras_tensor__",
-        "DTypePolicy",
-        "Policy",
-    ]
-)
-"""Initializers, regularizers and constraints; a trained model needs none, but its file names them."""
-_KNOWN = LAYERS | MODELS | _PARTS
+_KNOWN = LAYERS | MODELS | PARTS | OPERATIONS
 _FLOATS = {"mixed_float16": "float32", "mixed_bfloat16": "float32"}
-_ACTIVATIONS = frozenset(
-    [
-        "celu",
-        "elu",
-        "exponential",
-        "gelu",
-        "glu",
-        "hard_shrink",
-        "hard_sigmoid",
-        "hard_silu",
-        "hard_swish",
-        "hard_tanh",
-        "leaky_relu",
-        "linear",
-        "log_sigmoid",
-        "log_softmax",
-        "mish",
-        "relu",
-        "relu6",
-        "selu",
-        "sigmoid",
-        "silu",
-        "soft_shrink",
-        "softmax",
-        "softplus",
-        "softsign",
-        "sparse_plus",
-        "sparse_sigmoid",
-        "sparsemax",
-        "squareplus",
-        "swish",
-        "tanh",
-        "tanh_shrink",
-        "threshold",
-    ]
-)
 _LATER = ("compile_config", "shared_object_id")
 """Not needed for inference, or another way to name an object."""
 
@@ -233,6 +80,8 @@ def _module(name: str, module: str) -> str:
     """Where Keras 3 has it; a class is never looked for where the file says."""
     if name in MODELS:
         return "keras.src.models.functional" if name == "Functional" else "keras"
+    if name in OPERATIONS:
+        return "keras.src.ops.numpy"
     if name in LAYERS and not (name == "Identity" and "initializers" in module):
         return "keras.layers"
     return "keras." + next(
@@ -241,7 +90,7 @@ def _module(name: str, module: str) -> str:
 
 
 def _activation(name: Any) -> str:
-    if name not in _ACTIVATIONS:
+    if name not in ACTIVATIONS:
         raise refused(str(name), "a function that is no activation of Keras")
     return str(name)
 
@@ -279,10 +128,22 @@ def _without(key: str, default: Any) -> Callable[[dict[str, Any]], dict[str, Any
     }
 
 
+def _recurrent(config: dict[str, Any]) -> dict[str, Any]:
+    if config.get("stateful"):
+        raise refused(
+            str(config.get("name")),
+            "it keeps its state from one batch to the next: save it with stateful=False",
+        )
+    return _without("time_major", default=False)(config)
+
+
 _MENDED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "InputLayer": _input,
     "BatchNormalization": _normalization,
     "DepthwiseConv2D": _without("groups", 1),
     "SeparableConv2D": _without("groups", 1),
     "Conv2DTranspose": _without("groups", 1),
+    "GRU": _recurrent,
+    "LSTM": _recurrent,
+    "SimpleRNN": _recurrent,
 }

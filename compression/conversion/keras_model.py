@@ -1,6 +1,8 @@
 """Keras files, read by Keras 3 on its torch backend; no TensorFlow."""
 
+import copy
 import json
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,13 +13,15 @@ os.environ["KERAS_BACKEND"] = "torch"
 
 import h5py
 import keras
+from keras.src.ops import numpy
 from torch import Tensor, nn
 
-from compression.conversion import document, hdf5, keras_config
+from compression.conversion import document, hdf5, keras_config, keras_recurrent
 from compression.conversion.convert import convert
 from compression.conversion.failures import converting, failed
+from compression.conversion.keras_names import OPERATIONS
 from compression.conversion.original import Argument, Original
-from compression.errors import CompressionError
+from compression.errors import CompressionError, Suggestion
 from compression.quiet import quiet
 from compression.validation import archive
 
@@ -28,29 +32,55 @@ _CODE = "invalid_keras"
 def load_archive(path: Path, into: Path, scratch: Path) -> Mapping[str, Any]:
     """A .keras file. Errors: CompressionError."""
     config, weights = _unpack(path, scratch)
-    hdf5.check(weights)
+    numbers = hdf5.check(weights)
     with converting("reading it in Keras"), quiet():
+        with keras.device("meta"):
+            _check_weights(
+                keras.saving.deserialize_keras_object(copy.deepcopy(config), safe_mode=True), numbers
+            )
         model = keras.saving.deserialize_keras_object(config, safe_mode=True)
         model.load_weights(weights)
-    return _convert(model, config, into, scratch)
+    return _convert(model, into, scratch)
 
 
 def load_hdf5(path: Path, into: Path, scratch: Path) -> Mapping[str, Any]:
     """A .h5 file of Keras 3 or 2. Errors: CompressionError."""
-    hdf5.check(path)
+    numbers = hdf5.check(path)
     with hdf5.opened(path) as file:
         text = file.attrs.get("model_config")
     if not isinstance(text, str | bytes):
         raise CompressionError(_CODE, "the file holds no model_config: save the whole model, not its weights")
     config = keras_config.checked(document.parse(text, _CODE, "model_config"))
-    copy = scratch / "checked.h5"
-    shutil.copyfile(path, copy)
-    with h5py.File(copy, "r+") as file:  # what was checked is what Keras reads
+    checked = scratch / "checked.h5"
+    shutil.copyfile(path, checked)
+    with h5py.File(checked, "r+") as file:  # what was checked is what Keras reads
         file.attrs["model_config"] = json.dumps(config)
     with converting("reading it in Keras"), quiet():
-        model = keras.saving.load_model(copy, compile=False, safe_mode=True)
-    copy.unlink()
-    return _convert(model, config, into, scratch)
+        with keras.device("meta"):
+            _check_weights(_read(checked), numbers)
+        model = _read(checked)
+    checked.unlink()
+    return _convert(model, into, scratch)
+
+
+def _read(path: Path) -> Any:
+    """Keras does not find in a .h5 the operations that it wrote there for masks."""
+    operations = {name: getattr(numpy, name) for name in OPERATIONS}
+    return keras.saving.load_model(path, operations, compile=False, safe_mode=True)
+
+
+def _check_weights(model: Any, stored: int) -> None:
+    """Of a model built without memory for them: a short configuration may ask for any number.
+
+    Errors: CompressionError `invalid_keras`.
+    """
+    wanted = sum(math.prod(weight.shape) for weight in model.weights)
+    if wanted > stored:
+        raise CompressionError(
+            _CODE,
+            f"the configuration asks for {wanted} weights, the file holds {stored} numbers",
+            suggestions=(Suggestion("save the whole model once more, with model.save('model.keras')"),),
+        )
 
 
 def _unpack(path: Path, scratch: Path) -> tuple[dict[str, Any], Path]:
@@ -82,15 +112,23 @@ class _Inference(nn.Module):
         return tuple(flat)
 
 
-def _convert(model: Any, config: dict[str, Any], into: Path, scratch: Path) -> Mapping[str, Any]:
+def _convert(model: Any, into: Path, scratch: Path) -> Mapping[str, Any]:
     if not getattr(model, "inputs", None):
         raise failed("the model has no inputs; call it once before it is saved")
-    below = _vocabulary(config)
+    keras_recurrent.prepare(model)
+    below = _vocabulary(model)
     arguments = tuple(_argument(tensor, below) for tensor in model.inputs)
-    outputs = tuple(getattr(model, "output_names", [model.layers[-1].name]))
     module = _Inference(model).eval()
     version = str(keras.__version__)
+    outputs = _outputs(model)
     return convert(Original("keras", version, module, arguments, outputs, channels_last=True), into, scratch)
+
+
+def _outputs(model: Any) -> tuple[str, ...]:
+    """A layer's name, numbered where it gives several."""
+    names = list(getattr(model, "output_names", [model.layers[-1].name]))
+    earlier = [names[:at].count(name) for at, name in enumerate(names)]
+    return tuple(f"{name}_{at}" if at else name for name, at in zip(names, earlier, strict=True))
 
 
 def _argument(tensor: Any, below: int) -> Argument:
@@ -99,15 +137,10 @@ def _argument(tensor: Any, below: int) -> Argument:
     return Argument(tensor.name, tensor.dtype, ("batch" if batch is None else batch, *shape), below)
 
 
-def _vocabulary(value: Any) -> int:
+def _vocabulary(model: Any) -> int:
     """The smallest number of rows of any Embedding: integers below it are good for all."""
-    if isinstance(value, list):
-        return min((_vocabulary(item) for item in value), default=_LARGE)
-    if not isinstance(value, dict):
-        return _LARGE
-    rows = value.get("input_dim") if "output_dim" in value else None
-    own = rows if isinstance(rows, int) and rows > 0 else _LARGE
-    return min([own, *(_vocabulary(item) for item in value.values())])
+    layers = model._flatten_layers()  # noqa: SLF001  those within others, too
+    return min((one.input_dim for one in layers if isinstance(one, keras.layers.Embedding)), default=_LARGE)
 
 
 _LARGE = 1 << 8
