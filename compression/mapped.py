@@ -92,6 +92,11 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @classmethod
+    def beside(cls, tensor: TensorProto) -> "Store":
+        """For what is made of a mapped tensor that lies in a scratch directory itself."""
+        return cls(place(tensor).path.with_suffix(".made") if is_mapped(tensor) else Path())
+
     def instead(self, of: TensorProto, values: Array, name: str) -> TensorProto:
         """A tensor of these values, each of a byte or more: in the file if the one that it is made from is in
         one, else in memory.

@@ -63,9 +63,8 @@ def calibrate(
     chosen = {name: rule.range(statistics[name]) for name in qdq.activations(graph, quantized)}
     corrected: list[str] = []
     if correct is not None:
-        rounded = weight_rounding.rounded(graph, correct)
         means = {name: seen.mean for name, seen in statistics.items() if seen.mean is not None}
-        corrected = bias_correction.correct(graph, rounded, means)
+        corrected = bias_correction.correct(graph, correct, means)
     methods: Counter[str] = Counter(method for method, _ in chosen.values())
     found = {name: to for name, (_, to) in chosen.items()}
     return Calibrated(quantized, found, dict(methods), len(corrected))

@@ -12,22 +12,24 @@ from onnx import numpy_helper
 from compression.graph import walk
 from compression.graph.equalization import depthwise
 from compression.graph.index import Index
-from compression.graph.weight_rounding import layer_weight
+from compression.graph.weight_rounding import Rounding, layer_weight
 
 Floats = npt.NDArray[np.float32]
 
 
-def correct(graph: onnx.GraphProto, rounded: Mapping[str, Floats], means: Mapping[str, Floats]) -> list[str]:
-    """Changes biases in place; returns the names of the corrected nodes. `rounded` are the weights as they
-    will be, `means` those of each channel of a layer's input.
+def correct(
+    graph: onnx.GraphProto, roundings: Mapping[str, Rounding], means: Mapping[str, Floats]
+) -> list[str]:
+    """Changes biases in place; returns the names of the corrected nodes. `roundings` are those of weights by
+    name, `means` those of each channel of a layer's input.
     """
     index = Index(graph)
     corrected = []
     for node in graph.node:
         weight, mean = layer_weight(node, index), means.get(node.input[0])
-        if weight is None or mean is None or node.input[1] not in rounded:
+        if weight is None or mean is None or node.input[1] not in roundings:
             continue
-        shift = output_shift(node, rounded[node.input[1]] - weight, mean)
+        shift = output_shift(node, roundings[node.input[1]].round_trip(weight) - weight, mean)
         if shift is not None:
             _subtract(graph, node, index, shift)
             corrected.append(node.name)

@@ -16,7 +16,7 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-from compression import runtime
+from compression import mapped, runtime
 from compression.dataset import Split
 from compression.errors import CompressionError
 from compression.graph import inspection, serialization, shapes, tensors
@@ -136,6 +136,11 @@ def _output(name: str, what: str) -> str:
 
 def _session(model: onnx.ModelProto, added: onnx.ModelProto, using: Machine) -> ort.InferenceSession:
     """What is added is written behind the model: protobuf merges the two, and no weight is copied."""
+    if mapped.size(model):
+        opened = onnx.ModelProto()
+        opened.CopyFrom(model)
+        opened.MergeFrom(added)
+        return runtime.session(opened, threads=using.threads)
     path = using.scratch / "observed.onnx"
     serialization.write(model, path)
     with path.open("ab") as file:

@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from compression import mapped
 from compression.graph import walk
 from compression.graph.index import Index
 from compression.kernels import rounding
+from compression.mapped import Store
 
 FEWEST = 1024
 """Elements of a table that is stored so: the nodes that restore its rows take some hundred bytes."""
@@ -34,11 +36,12 @@ def store(graph: onnx.GraphProto, names: Collection[str]) -> None:
     """In place. Nodes are added at the end: sort the graph afterwards."""
     index = Index(graph)
     for name in names:
-        table = numpy_helper.to_array(index.initializers[name])
+        tensor = index.initializers[name]
+        table = mapped.array(tensor)
         scales = rounding.weight_scales(table, 0, BITS, minimise=False)
         integers = rounding.quantize_weight(table, scales, 0, BITS)
-        graph.initializer.remove(index.initializers[name])
-        graph.initializer.append(numpy_helper.from_array(integers, f"{name}_int8"))
+        graph.initializer.append(Store.beside(tensor).instead(tensor, integers, f"{name}_int8"))
+        graph.initializer.remove(tensor)
         graph.initializer.append(numpy_helper.from_array(scales.reshape(-1, 1), f"{name}_scale"))
         for node in index.consumers[name]:
             graph.node.extend(_restoring(node, name))

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from compression import mapped
 from compression.graph import walk
+from compression.mapped import Store
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -47,5 +47,6 @@ class Index:
         return float(value.item()) if value is not None and value.size == 1 else None
 
     def replace(self, name: str, value: Array) -> None:
-        """New values for an initializer."""
-        self.initializers[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        """New values for an initializer; a mapped one must lie in a scratch directory."""
+        tensor = self.initializers[name]
+        tensor.CopyFrom(Store.beside(tensor).instead(tensor, np.ascontiguousarray(value), name))

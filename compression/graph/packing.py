@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from compression import mapped
 from compression.graph.index import Array, Index
 
 FEWEST = 1024
@@ -32,7 +33,7 @@ def pack(graph: onnx.GraphProto, bits: int) -> None:
     chosen = [tensor for tensor in graph.initializer if _packable(tensor, 8 // wide)]
     for tensor in chosen:
         graph.initializer.remove(tensor)
-        _place(graph, tensor.name, numpy_helper.to_array(tensor), wide)
+        _place(graph, tensor.name, mapped.array(tensor), wide)
     if chosen:
         graph.initializer.append(numpy_helper.from_array(_table(wide), _TABLE.format(width=wide)))
 

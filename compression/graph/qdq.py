@@ -16,6 +16,7 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import add_infer_metadata
 
+from compression.graph import large_weights
 from compression.graph.index import Index
 from compression.graph.weight_rounding import Rounding, layer_weight
 from compression.kernels.ranges import Range
@@ -142,7 +143,9 @@ def write(
     source.CopyFrom(model)
     if not nodes:
         return source
+    large: Mapping[str, onnx.TensorProto] = {}
     if not trainable:
+        large = large_weights.hide(source.graph, _rounded(source.graph, nodes), roundings)
         _round_weights(source.graph, nodes, roundings)
     add_infer_metadata(source)
     grids = _grids(source.graph, nodes, ranges, scheme)
@@ -166,6 +169,7 @@ def write(
     )
     quantizer.quantize_model()
     written: onnx.ModelProto = quantizer.model.model
+    large_weights.show(written.graph, large, roundings)
     _finish(written, model, nodes)
     if scheme.activation_bits < EIGHT and not trainable:
         _saturate(written.graph, 2**scheme.activation_bits - 1)
@@ -196,8 +200,12 @@ def _overrides(
     graph: onnx.GraphProto, nodes: Collection[str], roundings: Mapping[str, Rounding]
 ) -> dict[str, list[dict[str, Any]]]:
     """Scales of the weights."""
-    layers = [node for node in graph.node if node.name in nodes and node.op_type in WEIGHTED]
-    return {node.input[1]: _override(roundings[node.input[1]]) for node in layers}
+    return {name: _override(roundings[name]) for name in _rounded(graph, nodes)}
+
+
+def _rounded(graph: onnx.GraphProto, nodes: Collection[str]) -> list[str]:
+    """The weights of layers that are quantized."""
+    return [node.input[1] for node in graph.node if node.name in nodes and node.op_type in WEIGHTED]
 
 
 def _exact(on: Grid) -> list[dict[str, Any]]:

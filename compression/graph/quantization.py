@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 
+from compression import mapped
 from compression.dataset import Split
 from compression.errors import CompressionError, ErrorKind
 from compression.graph import (
@@ -83,7 +84,7 @@ def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
     roundings = weight_rounding.choose(prepared.graph, scheme.weight_bits, per_channel=scheme.per_channel)
     quantized = frozenset() if options.keep == "all" else nodes
     tables = tuple(embeddings.tables(prepared.graph, options.exclude)) if options.operators is None else ()
-    if options.keep == "auto":
+    if options.keep == "auto" and mapped.size(prepared) < mapped.LARGE:  # what is large, int8 makes faster
         using.report(0.15, "measuring what pays")
         bench = _bench(model, prepared, Writer(prepared, roundings, scheme, tables), using)
         quantized, details["speeds"] = exclusion.choose(bench, nodes)
@@ -139,10 +140,7 @@ def _storage(options: Options) -> str:
 
 def _check(model: onnx.ModelProto, options: Options) -> None:
     for tensor in model.graph.initializer:
-        if (
-            tensor.data_type == onnx.TensorProto.FLOAT
-            and not np.isfinite(onnx.numpy_helper.to_array(tensor)).all()
-        ):
+        if tensor.data_type == onnx.TensorProto.FLOAT and not np.isfinite(mapped.array(tensor)).all():
             raise CompressionError("E_NUMERIC", f"weight {tensor.name!r} holds NaN or infinity")
     known = {name for node in model.graph.node for name in (node.name, *node.output)}
     unknown = sorted(set(options.exclude) - known)

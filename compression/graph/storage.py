@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compression import mapped
 from compression.graph.index import Index
 from compression.graph.weight_rounding import FEWEST, Rounding, layer_weight
+from compression.mapped import Store
 
 
 def store(graph: onnx.GraphProto, roundings: Mapping[str, Rounding]) -> list[str]:
@@ -49,8 +50,9 @@ def _restoring(name: str) -> list[onnx.NodeProto]:
 
 
 def _replace(graph: onnx.GraphProto, index: Index, name: str, how: Rounding) -> None:
-    weight = mapped.array(index.initializers[name])
-    graph.initializer.remove(index.initializers[name])
-    graph.initializer.append(numpy_helper.from_array(how.integers(weight), f"{name}_int8"))
+    tensor = index.initializers[name]
+    weight = mapped.array(tensor)
+    graph.initializer.append(Store.beside(tensor).instead(tensor, how.integers(weight), f"{name}_int8"))
+    graph.initializer.remove(tensor)
     scale = np.ascontiguousarray(how.spread(weight.ndim))
     graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))

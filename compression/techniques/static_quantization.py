@@ -150,7 +150,7 @@ class StaticQuantization(Technique):
         using = quantization.Resources(
             _calibration(context), context.scratch, context.threads, context.report
         )
-        written, details = quantization.quantize(model.proto, options, using)
+        written, details = quantization.quantize(model.outline, options, using)
         return Applied(Model(written), details)
 
 

@@ -72,7 +72,7 @@ def test_bias_correction_takes_the_mean_error_back(case: Case, pack: Pack, tmp_p
         model = onnx.ModelProto.FromString(prepared.SerializeToString())
         if correct:
             means = {name: one.mean for name, one in seen.items() if one.mean is not None}
-            assert bias_correction.correct(model.graph, rounded, means)
+            assert bias_correction.correct(model.graph, roundings, means)
         index = Index(model.graph)
         for name, weight in rounded.items():
             index.replace(name, weight)

@@ -116,6 +116,34 @@ def test_techniques_give_a_large_model_the_bytes_they_give_a_small_one(
     assert made[0] == made[1]
 
 
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("keep", ["none", "auto"])
+def test_static_quantization_rounds_a_large_model_as_a_small_one(
+    tmp_path: Path, whole: Path, monkeypatch: pytest.MonkeyPatch, keep: str, bits: int
+) -> None:
+    rows = np.random.default_rng(2).standard_normal((16, HIGH), dtype=np.float32)
+    np.savez(tmp_path / "data.npz", **{"calibration/x": rows})  # type: ignore[arg-type]
+    step = {"technique": "static_quantization", "keep": keep, "weight_bits": bits}
+    made = []
+    for limit in (1 << 40, 1):
+        monkeypatch.setattr(mapped, "FROM", limit)
+        monkeypatch.setattr(mapped, "LARGE", limit)
+        (tmp_path / str(limit)).mkdir()
+        result = apply_step(
+            step | ({"keep": "none"} if limit > 1 else {}),
+            whole,
+            tmp_path / "data.npz",
+            tmp_path / f"{limit}.onnx",
+            seed=0,
+            scratch=tmp_path / str(limit),
+        )
+        made.append((onnx.load(tmp_path / f"{limit}.onnx"), result.details))
+    (small, told), (large, told_of_large) = made
+    assert large.graph.initializer == small.graph.initializer
+    assert [node.op_type for node in large.graph.node] == [node.op_type for node in small.graph.node]
+    assert told_of_large == told
+
+
 @large
 def test_a_prepared_graph_is_the_same_of_a_large_model(tmp_path: Path, whole: Path) -> None:
     model = Model.open(whole)
