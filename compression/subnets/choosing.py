@@ -1,5 +1,6 @@
 """Which of the sub-networks that were judged is taken."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ from compression.subnets.search import Found
 from compression.subnets.space import Space, Subnet
 
 _MEASURED = 6
-"""Sub-networks that are measured at most before the cheapest is taken."""
+"""Sub-networks that are measured at most beyond those that are wanted."""
 
 
 class Check(NamedTuple):
@@ -16,10 +17,6 @@ class Check(NamedTuple):
 
     predicted: float
     measured: float
-
-
-def best_of(found: Iterable[Found]) -> Found:
-    return min(found, key=lambda one: (one.loss, one.cost))
 
 
 def frontier(found: Iterable[Found]) -> list[Found]:
@@ -32,19 +29,34 @@ def frontier(found: Iterable[Found]) -> list[Found]:
 
 
 def within(
-    found: Sequence[Found], limit: float, measured: Callable[[Subnet], float]
-) -> tuple[Found, list[Check]]:
-    """The best whose measured cost is within the limit, and what was measured on the way. Where a prediction
-    was too low, all are taken to be as far off.
+    found: Sequence[Found], limit: float, measured: Callable[[Subnet], float], count: int
+) -> tuple[list[Found], list[Check]]:
+    """The best `count` whose measured cost is within the limit, of every choice of blocks one before a second
+    one of any; and what was measured on the way. Where a prediction was too low, all are taken to be as far
+    off. The cheapest of all if none is within.
     """
-    cheapest, checks, factor = min(found, key=lambda one: one.cost), list[Check](), 1.0
-    for _ in range(_MEASURED):
-        best = best_of([one for one in found if one.cost * factor <= limit] or [cheapest])
-        checks.append(Check(best.cost, measured(best.subnet)))
-        if checks[-1].measured <= limit or best is cheapest:
-            return best, checks
-        factor = max(factor, checks[-1].measured / best.cost)
-    return cheapest, checks
+    accepted, checks, factor = list[Found](), list[Check](), 1.0
+    for one in _varied(found):
+        if len(accepted) == count or len(checks) == count + _MEASURED:
+            break
+        if one.cost * factor <= limit:
+            checks.append(Check(one.cost, measured(one.subnet)))
+            factor = max(factor, checks[-1].measured / one.cost)
+            accepted += [one] if checks[-1].measured <= limit else []
+    return accepted or [min(found, key=lambda one: one.cost)], checks
+
+
+def _varied(found: Iterable[Found]) -> list[Found]:
+    """The best first, but before the second of any choice of blocks the first of all others: how much a block
+    matters is what shared weights tell least of.
+    """
+    seen: Counter[tuple[str, ...]] = Counter()
+    round_of: dict[Subnet, int] = {}
+    ordered = sorted(found, key=lambda one: (one.loss, one.cost))
+    for one in ordered:
+        round_of[one.subnet] = seen[one.subnet.dropped]
+        seen[one.subnet.dropped] += 1
+    return sorted(ordered, key=lambda one: round_of[one.subnet])
 
 
 def described(best: Found, found: Sequence[Found], space: Space, network: Network) -> dict[str, Any]:

@@ -26,5 +26,7 @@ class Options:
     trials: int
     population: int
     sampler: Sampler
+    finalists: int
+    final_epochs: float
     training: Training
     recovery: Training | None

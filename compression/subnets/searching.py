@@ -1,7 +1,7 @@
 """Subnet search as a step: the supernet's training, the search, the cut and its recovery."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -13,7 +13,9 @@ from compression.engine import Precision, fold_batchnorm, normalise
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.model import Model
 from compression.pruning.evidence import Evidence
+from compression.pruning.reconstruction import Samples
 from compression.subnets.choosing import described, within
+from compression.subnets.finals import Finals, told
 from compression.subnets.judging import Judge, recalibrated
 from compression.subnets.network import Network
 from compression.subnets.options import Options
@@ -27,8 +29,8 @@ from compression.training.checkpoint import Checkpoint
 from compression.training.extension import Stage
 from compression.training.repeatable import repeatable
 
-_TRAINED, _SEARCHED = 0.6, 0.15
-"""Shares of a step's progress."""
+_TRAINED, _SEARCHED, _PLAYED = 0.5, 0.1, 0.2
+"""Shares of a step's progress; the rest is the recovery's."""
 _RECOVERY = "recovery"
 _JUDGED, _CALIBRATED = 2, 8
 """Batches of 128 that statistics are taken from: of each sub-network that is judged, of the one chosen."""
@@ -64,7 +66,7 @@ def find(model: Model, options: Options, context: Context) -> tuple[Model, Mappi
 class _Searching:
     def __init__(self, start: Model, options: Options, context: Context) -> None:
         self._start, self._options, self._context = start, options, context
-        self._limit = 1 - options.ratio
+        self._limit, self._teacher = 1 - options.ratio, context.original or start
         self._split = tuning.samples(context)
         self._feeds = next(samples.first(self._split, start.inputs, 1))
         self.network = Network(start, self._feeds)
@@ -77,23 +79,29 @@ class _Searching:
         supernet, history = self._trained(searched, prices)
         trained = supernet.trained()
         with repeatable(self._context.threads):
-            found = self._found(supernet, trained, prices)
-            best, checks = within(found, self._limit, prices.measured)
-            chosen = self._cut(supernet, trained, best.subnet)
-        details = {**described(best, found, searched, self.network), "checks": checks, "supernet": history}
-        return chosen, _Choice(details["kept"], best.subnet.dropped, details)
+            judge = self._judge(supernet)
+            found = self._found(supernet, trained, prices, judge)
+            finalists, checks = within(found, self._limit, prices.measured, self._options.finalists)
+            played = self._finals(supernet, trained, judge).played(finalists)
+        details = {
+            **described(played[0].found, found, searched, self.network),
+            "checks": checks,
+            "finalists": told(played),
+            "supernet": history,
+        }
+        return played[0].model, _Choice(details["kept"], details["dropped"], details)
 
     def recovered(self, chosen: Model, choice: _Choice) -> tuple[Model, Mapping[str, Any]]:
         options, context = self._options, self._context
         recovery: Mapping[str, Any] | None = None
         if options.recovery is not None and options.recovery.epochs:
             notes = {"kept": choice.kept, "dropped": list(choice.dropped), "details": choice.details}
-            begin = _TRAINED + _SEARCHED
+            begin = _TRAINED + _SEARCHED + _PLAYED
             chosen, recovery = tuning.fine_tune(
                 chosen,
                 options.recovery,
                 context,
-                teacher=context.original or self._start,
+                teacher=self._teacher,
                 stage=Stage(_RECOVERY, notes, (begin, 1 - begin)),
                 renormalise=True,
             )
@@ -136,16 +144,16 @@ class _Searching:
             self._options.training,
             context,
             extensions=supernet.attach,
-            teacher=context.original or self._start,
+            teacher=self._teacher,
             objective=supernet.objective,
             stage=Stage("supernet", span=(0.0, _TRAINED)),
             renormalise=True,
         )
         return supernet, history
 
-    def _found(self, supernet: Supernet, trained: Network, prices: Prices) -> list[Found]:
+    def _judge(self, supernet: Supernet) -> Judge:
         engine = supernet.engine
-        judge = Judge(
+        return Judge(
             supernet.goal,
             self._split,
             self._options.training,
@@ -154,6 +162,7 @@ class _Searching:
             Precision(engine.autocast, engine.channels_last),
         )
 
+    def _found(self, supernet: Supernet, trained: Network, prices: Prices, judge: Judge) -> list[Found]:
         def judged(subnet: Subnet) -> Mapping[str, float]:
             return judge(Model(trained.carved(supernet.space.kept(subnet), subnet.dropped)))
 
@@ -163,9 +172,26 @@ class _Searching:
         search = Search(supernet.space, prices.of, judged, self._limit)
         return list(search.run(self._options, self._context.seed, report))
 
-    def _cut(self, supernet: Supernet, trained: Network, subnet: Subnet) -> Model:
-        carved = Model(trained.carved(supernet.space.kept(subnet), subnet.dropped))
-        return fold_batchnorm(recalibrated(carved, self._calibration(supernet, _CALIBRATED)))
+    def _finals(self, supernet: Supernet, trained: Network, judge: Judge) -> Finals:
+        options = self._options
+        calibration = self._calibration(supernet, _CALIBRATED)
+
+        def shared(subnet: Subnet) -> Model:
+            carved = Model(trained.carved(supernet.space.kept(subnet), subnet.dropped))
+            return fold_batchnorm(recalibrated(carved, calibration))
+
+        short = options.recovery and options.recovery.model_copy(update={"epochs": options.final_epochs})
+        return Finals(
+            supernet.space,
+            self.network,
+            shared,
+            replace(judge, calibration=(), precision=Precision()),
+            Samples(self._split, options.samples, self._context.threads),
+            short if options.finalists > 1 and options.final_epochs else None,
+            self._teacher,
+            self._context,
+            (_TRAINED + _SEARCHED, _PLAYED),
+        )
 
     def _calibration(self, supernet: Supernet, count: int) -> list[Mapping[str, Tensor]]:
         """None where the statistics of the original were kept all along."""

@@ -109,6 +109,15 @@ class SubnetSearch(Technique):
         description="how sub-networks are proposed: NSGA-II (Deb et al. 2002), or a tree-structured Parzen "
         "estimator (Bergstra et al. 2011), which suits few trials",
     )
+    finalists: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="the best sub-networks by shared weights, which are cut out, trained and compared",
+    )
+    final_epochs: float = Field(
+        default=1.0, ge=0, le=100, description="passes over the samples for each of several finalists"
+    )
     training: Shared = Field(default=Shared(), description="how the supernet is trained")
     recovery: Shared | None = Field(
         default=Shared(), description="how the sub-network found is trained; null: not at all"
@@ -153,6 +162,8 @@ class SubnetSearch(Technique):
             trials=self.trials,
             population=self.population,
             sampler=self.sampler,
+            finalists=self.finalists,
+            final_epochs=self.final_epochs,
             training=self.training,
             recovery=self.recovery,
         )

@@ -28,6 +28,7 @@ QUICK: dict[str, Any] = {
     "recovery": BRIEF,
     "trials": 24,
     "population": 8,
+    "finalists": 1,
     "round_to": 4,
     "samples": 32,
 }
@@ -77,6 +78,26 @@ def test_the_frontier_gets_better_with_the_cost_and_ends_in_the_choice(small: Mo
     assert losses == sorted(losses, reverse=True)
     assert front[-1]["validation_loss"] == details["validation_loss"]
     assert 1 < len(front) <= details["judged"] <= 40
+
+
+def test_the_best_finalist_is_taken(small: Model, noise: Context) -> None:
+    model, details = searched(small, noise, finalists=3, final_epochs=0.5, recovery={**BRIEF, "epochs": 1})
+    finalists = details["finalists"]
+    losses = [one["validation_loss"] for one in finalists]
+    assert len(losses) == 3
+    assert losses == sorted(losses)
+    assert finalists[0]["cost"] == details["cost"]
+    assert model.inspect().macs == details["macs"]["after"]
+
+
+def test_what_was_not_trained_starts_from_the_original(small: Model, noise: Context) -> None:
+    untrained = {**BRIEF, "epochs": 0}
+    fields = {"training": untrained, "recovery": None, "depth": False}
+    model, details = searched(small, noise, **fields)
+    (finalist,) = details["finalists"]
+    assert finalist["start"] == "original"
+    step = ChannelPruning(kept=details["kept"], dropped=details["dropped"], samples=32, training=None)
+    assert step.apply(small, noise).model.serialized == model.serialized
 
 
 def test_any_point_can_be_cut_out_by_channel_pruning(small: Model, noise: Context) -> None:

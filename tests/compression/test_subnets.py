@@ -17,7 +17,7 @@ from compression.dataset import Split
 from compression.engine import Engine, insert_batchnorm, normalise
 from compression.graph import shapes
 from compression.model import Model
-from compression.subnets.choosing import best_of, frontier, within
+from compression.subnets.choosing import frontier, within
 from compression.subnets.judging import recalibrated
 from compression.subnets.latency import Latency, Table
 from compression.subnets.network import Network
@@ -290,7 +290,7 @@ def options(**fields: Any) -> Options:
     given = {
         "ratio": 0.5, "target": "macs", "widths": (0.5, 1.0), "depth": True, "round_to": 1, "criterion": "l1",
         "samples": 1, "subnets": 1, "trials": 100, "population": 20, "sampler": "nsga2",
-        "training": Training(), "recovery": None,
+        "finalists": 1, "final_epochs": 0, "training": Training(), "recovery": None,
     }  # fmt: skip
     return Options(**{**given, **fields})
 
@@ -313,7 +313,7 @@ def _scores(subnet: Subnet) -> Mapping[str, float]:
 @pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
 def test_the_search_finds_what_matters(sampler: str) -> None:
     found = Search(PLAIN, _cost, _scores, 0.5).run(options(sampler=sampler), 0, quiet)
-    best = best_of(found)
+    best = min(found, key=lambda one: one.loss)
     assert max(one.cost for one in found) <= 0.5
     assert len({one.subnet for one in found}) == len(found)
     assert best.subnet.dropped == ("first",)
@@ -336,10 +336,19 @@ def test_the_frontier_leaves_out_what_is_beaten() -> None:
     assert frontier(points) == [points[0], points[2]]
 
 
-def test_what_is_chosen_is_within_the_limit_as_measured() -> None:
+def test_finalists_are_within_the_limit_as_measured() -> None:
     points = [judged(0.2, 5), judged(0.3, 4), judged(0.4, 3), judged(0.49, 2), judged(0.5, 1)]
-    assert within(points, 0.5, lambda one: one.widths[0] / 100)[0] is points[4]
-    best, checks = within(points, 0.5, lambda one: one.widths[0] / 80)  # a quarter more than predicted
-    assert best is points[2]
+    assert within(points, 0.5, lambda one: one.widths[0] / 100, 2)[0] == [points[4], points[3]]
+    best, checks = within(points, 0.5, lambda one: one.widths[0] / 80, 1)  # a quarter more than predicted
+    assert best == [points[2]]
     assert checks == [(0.5, 0.625), (0.4, 0.5)]
-    assert within(points, 0.1, lambda _one: 0.3)[0] is points[0]
+    assert within(points, 0.1, lambda _one: 0.3, 3)[0] == points[:1]
+
+
+def test_finalists_differ_in_their_blocks_first() -> None:
+    def one(loss: float, *dropped: str) -> Found:
+        return Found(Subnet((round(loss),), dropped), 0.5, {"validation_loss": loss})
+
+    points = [one(1), one(2), one(3, "a"), one(4), one(5, "b"), one(6, "a")]
+    accepted, _ = within(points, 0.5, lambda _one: 0.5, 5)
+    assert [found.loss for found in accepted] == [1, 3, 5, 2, 6]
