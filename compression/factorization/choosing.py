@@ -16,12 +16,14 @@ from compression.factorization.forms import Forms, mean_output
 from compression.factorization.layers import Layer
 from compression.factorization.observation import Samples, place
 from compression.factorization.options import Options, Target
+from compression.factorization.sensitivity import sensitivities
 from compression.factorization.writing import Writer
 from compression.graph import macs, tensors, weights
 from compression.graph.channels import recording
 from compression.graph.index import Index
 from compression.graph.shapes import Shape
 from compression.kernels.low_rank import Floats
+from compression.model import Model
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,11 @@ class Candidate:
 
     form: Form
     error: float
-    """Share of the output's energy that is lost, 0-1."""
+    """Share of the layer's output energy that is lost, 0-1."""
+    loss: float
+    """What that does to the network: the share of its outputs' energy that becomes noise, if they are what
+    matters; else the error.
+    """
     cost: Cost
 
 
@@ -52,6 +58,10 @@ class Network:
             if layer.names.isdisjoint(options.exclude)
         }
         self._moments = observation.observe(model, map(place, self.layers.values()), samples)
+        self._matters: Mapping[str, Floats] = {}
+        if options.criterion == "outputs" and self.layers:
+            every = list(self.layers.values())
+            self._matters = sensitivities(Model(model), every, samples.split, samples.threads, samples.seed)
 
     def total(self, target: Target) -> int:
         """Of the whole network. Errors: CompressionError `macs_unknown`."""
@@ -72,7 +82,8 @@ class Network:
         if moments is None:
             return None
         moment = moments.second if layer.bias is None else moments.covariance
-        return Forms(found.kernel(layer, self._index), moment, self._options.round_to)
+        kernel, matters = found.kernel(layer, self._index), self._matters.get(layer.weight)
+        return Forms(kernel, moment, self._options.round_to, matters)
 
     @cached_property
     def candidates(self) -> Mapping[str, Sequence[Candidate]]:
@@ -86,8 +97,12 @@ class Network:
             return after.macs < before.macs and (after.beats(before) or not self._options.faster)
 
         forms = self.forms(layer)
-        for loss in forms.losses(self._options.methods, wanted) if forms is not None else ():
-            yield Candidate(loss.form, loss.error, cost(layer, links(layer, loss.form)))
+        if forms is None:
+            return
+        whole_loss = forms.energy if self._matters else 1.0
+        for loss in forms.losses(self._options.methods, wanted):
+            after = cost(layer, links(layer, loss.form))
+            yield Candidate(loss.form, loss.error, loss.error * whole_loss, after)
 
     def written(self, chosen: Mapping[str, Form]) -> onnx.ModelProto:
         """Errors: CompressionError `unknown_layer`."""
@@ -127,7 +142,7 @@ def _by_energy(network: Network, most: float, target: Target) -> dict[str, Form]
     for name, candidates in network.candidates.items():
         fit = [one for one in candidates if one.error <= most]
         if fit:
-            forms[name] = min(fit, key=lambda one: (_of(one.cost, target), one.error)).form
+            forms[name] = min(fit, key=lambda one: (_of(one.cost, target), one.loss)).form
     if not forms:
         raise CompressionError(
             "nothing_to_factorize",
@@ -141,7 +156,7 @@ def _by_budget(network: Network, ratio: float, target: Target) -> dict[str, Form
     total = network.total(target)
     options = {
         name: [
-            Option(_of(whole(network.layers[name]), target) - _of(one.cost, target), one.error) for one in own
+            Option(_of(whole(network.layers[name]), target) - _of(one.cost, target), one.loss) for one in own
         ]
         for name, own in network.candidates.items()
     }

@@ -71,11 +71,12 @@ def _details(network: Network, forms: Mapping[str, Form], smaller: Model) -> dic
         layer = network.layers[name]
         before, after = whole(layer), cost(layer, links(layer, form))
         saved += before.macs - after.macs
-        errors = {one.form: one.error for one in network.candidates.get(name, ())}
+        known = {one.form: one for one in network.candidates.get(name, ())}
         layers[name] = {
             "method": form.method,
             "ranks": list(form.ranks),
-            "error": errors.get(form),
+            "error": known[form].error if form in known else None,
+            "loss": known[form].loss if form in known else None,
             "macs": {"before": before.macs, "after": after.macs},
         }
     after_macs = network.macs - saved if network.macs is not None else None

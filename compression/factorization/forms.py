@@ -25,21 +25,26 @@ Wanted = Callable[[Form], bool]
 class Loss:
     form: Form
     error: float
-    """Share of the output's energy that is lost, 0-1."""
+    """Share of the output's energy that is lost, 0-1, as it matters."""
 
 
 class Forms:
     """Of one layer: `kernel` [outputs, inputs, *window], `moment` of what a position sees, [inputs * points,
-    inputs * points]; ranks are multiples of `step`, or full.
+    inputs * points]; ranks are multiples of `step`, or full. `matters` [outputs], above 0, is what an error's
+    energy counts in each output; None: the same in all.
     """
 
-    def __init__(self, kernel: Floats, moment: Floats, step: int) -> None:
-        self._kernel, self._step = kernel, step
+    def __init__(self, kernel: Floats, moment: Floats, step: int, matters: Floats | None = None) -> None:
         self._outputs, self._inputs, *self._window = kernel.shape
+        self._step = step
+        self._scale = _along(np.ones(self._outputs) if matters is None else np.sqrt(matters), kernel.ndim)
+        self._kernel = kernel * self._scale
         self._points = int(np.prod(self._window))
         self._moment = regularised(moment)
-        self._flat = kernel.reshape(self._outputs, -1)
-        self._energy = max(low_rank.energy(self._flat, self._moment), float(np.finfo(np.float64).tiny))
+        self._flat = self._kernel.reshape(self._outputs, -1)
+        self.energy = max(low_rank.energy(self._flat, self._moment), float(np.finfo(np.float64).tiny))
+
+        """Of the outputs, as it matters: what an error of 1 counts."""
 
     @property
     def methods(self) -> tuple[Method, ...]:
@@ -59,16 +64,15 @@ class Forms:
         """Of each link, [outputs, inputs, *window]; a link's window is 1 on axes that it does not take."""
         match form.method:
             case "svd":
-                (rank,) = form.ranks
-                first = self._whole.codes[:rank].reshape(rank, self._inputs, *self._window)
-                return [first, self._pointwise(self._whole.basis[:, :rank])]
+                parts = self._svd_weights(*form.ranks)
             case "spatial":
-                return self._spatial_weights(*form.ranks)
+                parts = self._spatial_weights(*form.ranks)
             case "tucker":
-                return self._tucker_weights(*form.ranks)
+                parts = self._tucker_weights(*form.ranks)
+        return [*parts[:-1], parts[-1] / self._scale]
 
     def _lost(self, kept: float) -> float:
-        return float(np.clip(1 - kept / self._energy, 0, 1))
+        return float(np.clip(1 - kept / self.energy, 0, 1))
 
     def _ranks(self, most: int) -> list[int]:
         return [*range(self._step, most, self._step), most]
@@ -85,6 +89,10 @@ class Forms:
         for form in (Form("svd", (rank,)) for rank in self._ranks(len(kept))):
             if wanted(form):
                 yield Loss(form, self._lost(float(kept[form.ranks[0] - 1])))
+
+    def _svd_weights(self, rank: int) -> list[Floats]:
+        first = self._whole.codes[:rank].reshape(rank, self._inputs, *self._window)
+        return [first, self._pointwise(self._whole.basis[:, :rank])]
 
     @cached_property
     def _columns(self) -> Floats:
@@ -155,6 +163,11 @@ class Forms:
         if wide == self._outputs:
             return [*first, (basis @ codes).reshape(wide, narrow, *self._window)]
         return [*first, codes.reshape(wide, narrow, *self._window), self._pointwise(basis)]
+
+
+def _along(values: Floats, rank: int) -> Floats:
+    """For the first axis of so many."""
+    return values.reshape(-1, *[1] * (rank - 1))
 
 
 class _Reduced:

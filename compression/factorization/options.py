@@ -8,6 +8,7 @@ from compression.factorization.chains import Form, Method
 from compression.training.options import Training
 
 Target = Literal["macs", "params"]
+Criterion = Literal["outputs", "layers"]
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Options:
     ratio: float
     target: Target
     energy: float | None
+    criterion: Criterion
     methods: Collection[Method]
     round_to: int
     faster: bool

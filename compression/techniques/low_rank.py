@@ -68,6 +68,11 @@ class LowRank(Technique):
         lt=1,
         description="instead of a ratio: the share of each layer's output energy that its rank must keep",
     )
+    criterion: Literal["outputs", "layers"] = Field(
+        default="outputs",
+        description="what an error counts. outputs: what it does to the outputs of the network, told from "
+        "gradients; layers: its share of what the layer itself gives",
+    )
     methods: tuple[Method, ...] = Field(
         default=("svd", "spatial", "tucker"),
         min_length=1,
@@ -141,6 +146,7 @@ class LowRank(Technique):
             ratio=self.ratio,
             target=self.target,
             energy=self.energy,
+            criterion=self.criterion,
             methods=frozenset(self.methods),
             round_to=self.round_to,
             faster=self.faster,

@@ -74,7 +74,9 @@ def test_half_of_the_macs_without_training(example: Model, context: Context) -> 
 
 def test_a_layer_of_low_rank_is_found_by_its_energy(noise: Context) -> None:
     source = wide()
-    model, details = factorised(source, noise, energy=0.9999, round_to=8, methods=["svd"], faster=False)
+    model, details = factorised(
+        source, noise, energy=0.999999, round_to=8, methods=["svd"], faster=False, exclude=["full"]
+    )
     assert {name: layer["ranks"] for name, layer in details["layers"].items()} == {"low": [8]}
     assert noise.data is not None
     assert difference(source, model, noise.data.splits["calibration"], 64) < 1e-4

@@ -26,6 +26,7 @@ def network(model: onnx.ModelProto, arrays: np.ndarray, scratch: Path, **given: 
         "ratio": 0.5,
         "target": "macs",
         "energy": None,
+        "criterion": "layers",
         "methods": METHODS,
         "round_to": 2,
         "faster": False,

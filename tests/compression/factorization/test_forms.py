@@ -61,6 +61,28 @@ def test_full_ranks_lose_nothing_and_lower_ones_more(shape: tuple[int, ...]) -> 
         assert errors[-1] == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_outputs_that_matter_more_lose_less(shape: tuple[int, ...]) -> None:
+    """And what is promised is the energy lost where it matters."""
+    plain, kernel, moment = forms(shape)
+    matters = np.where(np.arange(shape[0]) % 2, 100.0, 0.01)
+    layer = Forms(kernel, moment, 2, matters)
+    assert layer.energy == pytest.approx(counted(kernel, moment, matters))
+    for loss in layer.losses(METHODS):
+        own, other = (
+            counted(kernel - composed(one.weights(loss.form), shape), moment, matters)
+            for one in (layer, plain)
+        )
+        assert own == pytest.approx(loss.error * layer.energy, abs=1e-7 * layer.energy)
+        if loss.form.method == "svd":
+            assert own <= other * (1 + 1e-9) + 1e-9 * layer.energy
+
+
+def counted(kernel: np.ndarray, moment: np.ndarray, matters: np.ndarray) -> float:
+    weight = kernel.reshape(len(kernel), -1)
+    return float(np.einsum("o,oi,ij,oj->", matters, weight, regularised(moment), weight))
+
+
 def test_forms_of_dead_inputs_are_finite() -> None:
     layer = Forms(np.ones((4, 4, 3, 3)), np.zeros((36, 36)), 2)
     for loss in layer.losses(METHODS):
