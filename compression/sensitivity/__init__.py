@@ -1,0 +1,1 @@
+"""What a network loses and saves if one layer, or one group of channels, alone is changed."""
