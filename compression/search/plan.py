@@ -6,14 +6,16 @@ halving: Jamieson and Talwalkar, arXiv:1502.07943; without waiting for a whole r
 arXiv:1810.05934). In the last part of the time only what was best so far is trained to its end.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
 from compression.recipe import canonical
 from compression.search.budget import Budget
-from compression.search.space import Family, Pipeline, Space
+from compression.search.refine import refined
+from compression.search.space import Family, Pipeline, Space, epochs
 from compression.search.trial import Steps, Trial
 from compression.technique import Stage
 
@@ -122,8 +124,9 @@ class _Planner:
         if len(self._trials) >= self._budget.trials or self._left <= 0:
             return None
         if self._exploring:
-            return self._promotion(KEPT) or self._new() or self._promotion(1)
-        return self._promotion(1)
+            begun = self._first() or self._promotion(KEPT) or self._sampled()
+            return begun or self._promotion(1) or self._refinement()
+        return self._promotion(1) or self._refinement() or self._first() or self._sampled()
 
     @property
     def _left(self) -> float:
@@ -135,28 +138,53 @@ class _Planner:
         used = len(self._trials) / self._budget.trials, self._moment.elapsed / self._budget.seconds
         return not self._trials or max(used) < _EXPLORING
 
-    def _new(self) -> Next | None:
-        untried = (each for each in first_round(self._space) if not self._tried(each.steps))
-        pipeline = next(untried, None)
-        if pipeline is None:
-            number = self._moment.seed + len(self._trials)
-            pipeline = self._sample(self._space, self._budget, self._trials, number)
-        if pipeline is None:
+    def _first(self) -> Next | None:
+        """Of the first round."""
+        for pipeline in first_round(self._space):
+            begun = self._begun(pipeline)
+            if begun is not None:
+                return begun
+        return None
+
+    def _sampled(self) -> Next | None:
+        number = self._moment.seed + len(self._trials)
+        pipeline = self._sample(self._space, self._budget, self._trials, number)
+        return None if pipeline is None else self._begun(pipeline)
+
+    def _begun(self, pipeline: Pipeline) -> Next | None:
+        """The trial that told the pace is tried again: it was shorter than all others."""
+        share = self._first_share if pipeline.trained else 1.0
+        if self._tried(pipeline.steps, share) or not self._fits(pipeline.steps, share):
             return None
-        return Next(pipeline.steps, self._first_share if pipeline.trained else 1.0)
+        return Next(pipeline.steps, share)
+
+    def _refinement(self) -> Next | None:
+        for steps, share in refined(self._space, self._budget, self._trials):
+            if not self._tried(steps, share) and self._fits(steps, share):
+                return Next(steps, share)
+        return None
 
     def _tried(self, steps: Steps, share: float = 0.0) -> bool:
         return any(list(trial.steps) == list(steps) and trial.share >= share for trial in self._trials)
 
     @cached_property
     def _pace(self) -> float | None:
-        """Seconds of an epoch, measuring included; unknown before a training has ended."""
-        known = [
-            trial.seconds / trial.epochs
-            for trial in self._trials
-            if trial.trained and trial.seconds is not None and trial.state == "succeeded"
-        ]
-        return median(known) if known else None
+        """Seconds of an epoch; unknown before a training has ended. The longest trainings tell it best."""
+        known = [(trial.epochs, self._own_pace(trial)) for trial in self._over if trial.trained]
+        longest = max((length for length, _ in known), default=0.0)
+        return median(pace for length, pace in known if length >= longest / KEPT) if known else None
+
+    @property
+    def _over(self) -> list[Trial]:
+        return [trial for trial in self._trials if trial.state == "succeeded" and trial.seconds]
+
+    @property
+    def _fixed(self) -> float:
+        """Seconds of a trial that go into anything but training."""
+        return min((trial.seconds or 0.0 for trial in self._over), default=0.0)
+
+    def _own_pace(self, trial: Trial) -> float:
+        return max((trial.seconds or 0.0) - self._fixed, 0.0) / trial.epochs
 
     @property
     def _first_share(self) -> float:
@@ -185,25 +213,28 @@ class _Planner:
                 key=lambda trial: (trial.score(self._budget), trial.number),
             )
             for trial in over[: len(over) // kept]:
-                more = self._longer(trial, kept)
+                hopeless = kept == 1 and trial.potential(self._budget) >= self._reached
+                more = None if hopeless else self._longer(trial, kept)
                 if more is not None:
                     return more
         return None
 
+    @cached_property
+    def _reached(self) -> float:
+        """The score of the best that has had all its training."""
+        done = [trial for trial in self._over if trial.share == 1 and trial.measurements is not None]
+        return min((trial.score(self._budget) for trial in done), default=math.inf)
+
     def _longer(self, trial: Trial, kept: int) -> Next | None:
         share = min(trial.share * KEPT, 1.0)
         if kept == 1:
-            while share < 1 and self._fits(trial, min(share * KEPT, 1.0)):
+            while share < 1 and self._fits(trial.steps, min(share * KEPT, 1.0)):
                 share = min(share * KEPT, 1.0)
-        if share <= trial.share or self._tried(trial.steps, share) or not self._fits(trial, share):
+        if share <= trial.share or self._tried(trial.steps, share) or not self._fits(trial.steps, share):
             return None
         return Next(trial.steps, share)
 
-    def _fits(self, trial: Trial, share: float) -> bool:
-        """Whether it would be over in time."""
-        forecast = replace(trial, share=share).epochs * (self._own_pace(trial) or 0.0)
-        return forecast * _MARGIN <= self._left
-
-    def _own_pace(self, trial: Trial) -> float | None:
-        """Its own, where it is known: networks that were cut more are faster."""
-        return self._pace if trial.seconds is None else trial.seconds / trial.epochs
+    def _fits(self, steps: Steps, share: float) -> bool:
+        """Whether it would be over in time; before the first training nobody knows, and it is tried."""
+        training = epochs(steps) * share * (self._pace or 0.0)
+        return _MARGIN * (self._fixed + training) <= self._left or not self._over

@@ -29,9 +29,7 @@ def sample(space: Space, budget: Budget, trials: Sequence[Trial], seed: int) -> 
         for stage, own in space.families.items()
         if own
     }
-    study = optuna.create_study(
-        sampler=TPESampler(seed=seed, multivariate=True, group=True, n_startup_trials=4)
-    )
+    study = optuna.create_study(sampler=TPESampler(seed=seed, n_startup_trials=4))
     tried = [list(trial.steps) for trial in trials]
     for trial in trials:
         if trial.state == "succeeded":

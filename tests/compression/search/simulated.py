@@ -1,7 +1,7 @@
 """A search without networks: real techniques, and measurements that follow what they are expected to give."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from compression.inspection import ArraySpec, DatasetInspection, ModelInspection, TensorSpec
 from compression.measurement import Measurement, Measurements, Metric, Ratio
@@ -99,33 +99,41 @@ class Simulation:
     seats: int = 1
     seconds_per_epoch: float = 40.0
     seed: int = 0
+    _cached: set[tuple[str, float]] = field(default_factory=set)
 
     def run(self, until: Callable[[Sequence[Trial]], bool] = lambda _: False) -> list[Trial]:
         trials: list[Trial] = []
         ends: dict[int, float] = {}
+        self._cached = set()
         clock = 0.0
         while not until(trials):
             new = plan(self.space, self.budget, trials, Moment(clock, self.seats, self.seed), sample)
             for each in new:
-                ends[len(trials)] = clock + self._lasts(each)
-                trials.append(Trial(len(trials), each.steps, each.share, "open"))
+                lasts = self._lasts(each)
+                ends[len(trials)] = clock + lasts
+                trials.append(Trial(len(trials), each.steps, each.share, "open", None, lasts))
             if not ends:
                 return trials
             number = min(ends, key=lambda one: (ends[one], one))
-            begun, clock = clock, ends.pop(number)
-            del begun
+            clock = ends.pop(number)
             trials[number] = self._over(trials[number])
         return trials
 
     def _lasts(self, each: Next) -> float:
-        return 5.0 + self.seconds_per_epoch * epochs(each.steps) * each.share
+        """Steps that were done before, after the same ones, are not done again."""
+        seconds = 5.0
+        for at, own in enumerate(each.steps):
+            key = str(each.steps[: at + 1]), each.share
+            if key not in self._cached:
+                seconds += self.seconds_per_epoch * epochs([own]) * each.share
+            self._cached.add(key)
+        return seconds
 
     def _over(self, trial: Trial) -> Trial:
         pipeline = self._pipeline(trial)
         untrained = 1 + 4 * (1 - min(trial.share, 1)) if trial.trained else 1
         found = measured(pipeline.faster, pipeline.smaller, pipeline.drop * untrained)
-        seconds = self._lasts(Next(trial.steps, trial.share))
-        return Trial(trial.number, trial.steps, trial.share, "succeeded", found, seconds)
+        return replace(trial, state="succeeded", measurements=found)
 
     def _pipeline(self, trial: Trial) -> Pipeline:
         chosen = []
