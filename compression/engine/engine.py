@@ -45,6 +45,8 @@ class Engine(nn.Module):
         """Is shown what each pair of QuantizeLinear and DequantizeLinear is about to round, with the name of
         its scale.
         """
+        self.detour: Callable[[Mapping[str, Value]], dict[str, Value]] | None = None
+        """Runs in place of the graph: a part of the network, say, on the weights that are trained here."""
         self.inputs, self.outputs = graph.inputs, graph.outputs
         convolved = {node.inputs[1] for node in graph.walk() if node.op_type == "Conv"}
         self.image_weights = {name for name in convolved & set(stored) if stored[name].dim() == 4}
@@ -93,7 +95,8 @@ class Engine(nn.Module):
 
     def forward(self, inputs: Mapping[str, Value] | None = None, /, **named: Value) -> dict[str, Value]:
         """Inputs by name, as one mapping or as keywords; outputs by name."""
-        return self.evaluate({**(inputs or {}), **named}, {})
+        given = {**(inputs or {}), **named}
+        return self.evaluate(given, {}) if self.detour is None else self.detour(given)
 
     def evaluate(self, inputs: Mapping[str, Value], instead: Mapping[str, Tensor]) -> dict[str, Value]:
         """Outputs with other tensors in place of stored ones, by name: what another engine trains, say."""

@@ -22,7 +22,7 @@ from compression.subnets.options import Options
 from compression.subnets.prices import Prices, prices
 from compression.subnets.search import Found, Search
 from compression.subnets.space import Space, Subnet, space
-from compression.subnets.supernet import Supernet
+from compression.subnets.supernet import Sandwich, Supernet
 from compression.technique import Context
 from compression.training import tuning
 from compression.training.checkpoint import Checkpoint
@@ -130,15 +130,19 @@ class _Searching:
         return prices(self._options.target, self.network, searched, self._context.scratch)
 
     def _trained(self, searched: Space, prices: Prices) -> tuple[Supernet, Mapping[str, Any]]:
-        """What is drawn is within the limit too: nothing else is going to be chosen."""
+        """What is trained lies within the limit, as far as half of it: nothing else is going to be chosen."""
         context = self._context
+
+        def fitted(subnet: Subnet, limit: float) -> Subnet:
+            return searched.fitted(subnet, prices.of, limit)
 
         def draw(step: int) -> list[Subnet]:
             generator = np.random.default_rng((context.seed, step, 5))
             drawn = (searched.random(generator) for _ in range(self._options.subnets))
-            return [searched.fitted(one, prices.of, self._limit) for one in drawn]
+            return [fitted(one, self._limit) for one in drawn]
 
-        supernet = Supernet(searched, self._feeds, draw)
+        largest, smallest = (fitted(searched.largest, self._limit / part) for part in (1, 2))
+        supernet = Supernet(searched, self._feeds, Sandwich(largest, smallest, draw))
         _, history = tuning.fine_tune(
             self._start,
             self._options.training,

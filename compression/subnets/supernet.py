@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from compression.dataset import Array
-from compression.engine import Engine
+from compression.engine import Engine, Role
 from compression.graph import channels
 from compression.model import Model
 from compression.subnets.network import Network
@@ -18,10 +17,17 @@ from compression.subnets.space import Space, Subnet
 from compression.training.batches import Batch
 from compression.training.objective import Objective
 
-Draw = Callable[[int], Sequence[Subnet]]
-"""Sub-networks by chance, for a step; always the same for the same step."""
-_CACHED = 4
-"""Sub-networks that are kept ready to run; the smallest comes back at every step."""
+
+@dataclass(frozen=True)
+class Sandwich:
+    """What is trained at each step (Yu and Huang 2019, arXiv:1903.05134), within a budget: the
+    original teaches, and is no part of it.
+    """
+
+    largest: Subnet
+    smallest: Subnet
+    draw: Callable[[int], Sequence[Subnet]]
+    """Others by chance, for a step; always the same for the same step."""
 
 
 @dataclass(frozen=True)
@@ -34,53 +40,60 @@ class _Part:
 
 
 class Supernet:
-    """What a training needs to train sub-networks along with the whole network, by the sandwich rule (Yu and
-    Huang 2019, arXiv:1903.05134): at each step the largest, the smallest and some by chance, each running
-    with batch statistics of its own.
+    """What a training needs to train sub-networks, each with batch statistics of its own, on the weights of
+    one network.
 
-    An `Extension` of the loop; `objective` and `attach` are for `fine_tune`. Cost of a step: that of the
-    largest plus those of the others, whose activations are in memory together.
+    An `Extension` of the loop; `objective` and `attach` are for `fine_tune`. The loop sees the largest.
+    Cost of a step: that of all sub-networks of the step, whose activations are in memory together.
     """
 
-    def __init__(self, space: Space, feeds: Mapping[str, Array], draw: Draw) -> None:
-        self.space, self._feeds, self._draw = space, feeds, draw
+    def __init__(self, space: Space, feeds: Mapping[str, Array], sandwich: Sandwich) -> None:
+        self.space, self._feeds, self._sandwich = space, feeds, sandwich
         self._chosen: list[Subnet] = []
-        self._part = lru_cache(_CACHED)(self._made)
 
     def objective(self, *given: Any) -> Objective:
         """Made of what `Objective.of` is given."""
-        self.goal = _Sandwich.of(*given)
+        self.goal = _Mean.of(*given)
         self.goal.supernet = self
         return self.goal
 
     def attach(self, engine: Engine) -> Sequence["Supernet"]:
         self.engine = engine
         self._network = Network(engine.model, self._feeds)
+        self._largest, self._smallest = (
+            self._made(self._sandwich.largest),
+            self._made(self._sandwich.smallest),
+        )
+        engine.detour = lambda inputs: self._run(self._largest, inputs)
         return (self,)
 
     def others(self, inputs: Mapping[str, Tensor]) -> list[dict[str, Any]]:
-        """Outputs of the sub-networks of this step."""
-        return [self._run(self._part(subnet), inputs) for subnet in self._chosen]
+        """Outputs of the sub-networks of this step but the largest."""
+        parts = (self._smallest, *map(self._made, self._chosen))
+        return [self._run(part, inputs) for part in parts]
 
     def trained(self) -> Network:
-        """The whole network as it is now, its BatchNormalization as it was trained."""
+        """The whole network on the shared weights; the statistics of its BatchNormalization are nobody's."""
         return Network(self.engine.write_back(), self._feeds)
 
     def before_step(self, step: int, steps: int) -> None:  # noqa: ARG002
-        self._chosen = [self.space.smallest, *self._draw(step)]
+        self._chosen = list(self._sandwich.draw(step))
 
     def after_step(self, step: int, steps: int) -> None:
         """Nothing."""
 
     def after_training(self) -> None:
-        self._part.cache_clear()
+        self.engine.detour = None
 
-    def state(self) -> dict[str, Tensor]:
-        """Nothing: what is drawn depends on the step alone."""
-        return {}
+    def state(self) -> Mapping[str, Tensor]:
+        """The statistics that the largest is validated with."""
+        roles = self._largest.engine.roles
+        values = self._largest.engine.values()
+        return {name: value for name, value in values.items() if roles[name] is Role.STATISTIC}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Nothing."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
 
     def _made(self, subnet: Subnet) -> _Part:
         kept = self.space.kept(subnet)
@@ -112,8 +125,8 @@ def _sliced(value: Tensor, axes: Sequence[tuple[int, Tensor]]) -> Tensor:
 
 
 @dataclass
-class _Sandwich(Objective):
-    """In training the mean over the whole network and the sub-networks of the step; else of the whole."""
+class _Mean(Objective):
+    """In training the mean over the sub-networks of the step; else of the largest."""
 
     supernet: Supernet | None = None
 
@@ -121,5 +134,5 @@ class _Sandwich(Objective):
         loss = super().__call__(outputs, batch)
         if self.supernet is None or not torch.is_grad_enabled():
             return loss
-        losses = [super(_Sandwich, self).__call__(one, batch) for one in self.supernet.others(batch.inputs)]
+        losses = [super(_Mean, self).__call__(one, batch) for one in self.supernet.others(batch.inputs)]
         return torch.stack([loss, *losses]).mean()

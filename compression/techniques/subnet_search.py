@@ -41,10 +41,11 @@ class SubnetSearch(Technique):
     """Neural architecture search over the model itself: which widths, and which residual blocks, suit a
     budget best.
 
-    One supernet is trained in which all sub-networks share weights: at each step the whole network, the
-    smallest and a few by chance, taught by the original. Then thousands of sub-networks can be judged without
+    One supernet is trained in which all sub-networks share weights: at each step the widest within the
+    budget, one of half of it and a few by chance, taught by the original. Then many can be judged without
     training any: Optuna looks for those of lowest loss and cost, on samples held out of training. The best
-    within the budget is cut out and trained a little more.
+    are cut out, with the shared weights or the original's corrected by least squares, trained shortly and
+    compared, and the winner is trained on.
     """
 
     needs: ClassVar = frozenset({Need.CALIBRATION})
@@ -95,7 +96,8 @@ class SubnetSearch(Technique):
         default=2,
         ge=0,
         le=16,
-        description="sub-networks by chance at each step, beside the whole and the smallest",
+        description="sub-networks by chance at each step, beside the widest within the budget and one of "
+        "half of it",
     )
     trials: int = Field(default=200, ge=1, le=100_000, description="sub-networks that are judged")
     population: int = Field(

@@ -26,7 +26,7 @@ from compression.subnets.prices import Counted
 from compression.subnets.search import Found, Search
 from compression.subnets.segments import segments
 from compression.subnets.space import Space, Subnet, widths
-from compression.subnets.supernet import Supernet
+from compression.subnets.supernet import Sandwich, Supernet
 from compression.technique import Context, quiet
 from compression.training.batches import Batch
 from compression.training.options import Training
@@ -136,7 +136,7 @@ def test_blocks_that_follow_each_other_can_both_go() -> None:
 
 def supernet(of: Network, space: Space, subnets: list[Subnet]) -> tuple[Supernet, Engine]:
     """Whose weights have moved since the graph was read."""
-    made = Supernet(space, of.feeds, lambda _step: subnets)
+    made = Supernet(space, of.feeds, Sandwich(space.largest, space.smallest, lambda _step: subnets))
     engine = Engine.from_model(Model(of.looked.model))
     made.attach(engine)
     with torch.no_grad():
@@ -174,7 +174,7 @@ def test_only_what_a_subnet_has_is_trained_by_it() -> None:
     assert values["conv7.weight"].grad is None
 
 
-def test_running_statistics_are_those_of_the_whole_alone() -> None:
+def test_statistics_of_the_whole_are_left_alone() -> None:
     of = network(normalised=True)
     made, engine = supernet(of, whole_space(of), [])
     engine.train()
@@ -184,7 +184,7 @@ def test_running_statistics_are_those_of_the_whole_alone() -> None:
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
 
 
-def test_validation_is_of_the_whole_and_training_of_all(tmp_path: Path) -> None:
+def test_validation_is_of_the_largest_and_training_of_all(tmp_path: Path) -> None:
     of = network()
     space = whole_space(of)
     model, split = Model(of.looked.model), Split({"x": IMAGES}, None)
@@ -198,6 +198,33 @@ def test_validation_is_of_the_whole_and_training_of_all(tmp_path: Path) -> None:
         alone, other = float(goal(outputs, batch)), float(goal(small, batch))
     assert float(goal(outputs, batch).detach()) == pytest.approx((alone + other) / 2)
     assert alone != pytest.approx(other)
+
+
+def test_the_loop_sees_the_largest_that_is_allowed() -> None:
+    of = network()
+    space = whole_space(of)
+    largest = drawn(space, 3)
+    made = Supernet(space, of.feeds, Sandwich(largest, space.smallest, lambda _step: []))
+    engine = Engine.from_model(Model(of.looked.model)).eval()
+    made.attach(engine)
+    carved = made.trained().carved(space.kept(largest), largest.dropped)
+    outputs = engine(x=torch.from_numpy(IMAGES))["y"].detach()
+    np.testing.assert_allclose(outputs, run(carved, IMAGES), rtol=1e-4, atol=1e-4)
+    made.after_training()
+    whole = engine(x=torch.from_numpy(IMAGES))["y"].detach()
+    np.testing.assert_allclose(whole, run(of.looked.model, IMAGES), rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_of_the_largest_are_kept_in_checkpoints() -> None:
+    of = network(normalised=True)
+    first, engine = supernet(of, whole_space(of), [])
+    engine.train()
+    engine(x=torch.from_numpy(IMAGES))
+    second, _ = supernet(of, whole_space(of), [])
+    moved = {name: value.clone() for name, value in first.state().items()}
+    assert any(not torch.equal(value, second.state()[name]) for name, value in moved.items())
+    second.restore(moved)
+    assert all(torch.equal(value, second.state()[name]) for name, value in moved.items())
 
 
 # Statistics
