@@ -96,6 +96,11 @@ class DatasetOptions(BaseModel):
         max_length=20_000,
         description="names of the classes in the model's order; in that of the alphabet where empty",
     )
+    transcriptions: bool = Field(
+        default=False,
+        description="labels of text are transcriptions: sequences of `classes`, their symbols, numbered from "
+        "1 as 0 is the blank (CTC); all characters that occur, by code point, where `classes` is empty",
+    )
     inputs: dict[Column, Column | Annotated[tuple[Column, ...], Field(min_length=1, max_length=4096)]] = (
         Field(
             default={},
@@ -122,6 +127,9 @@ class DatasetOptions(BaseModel):
 
     def most_broken(self, images: int) -> int:
         return max(1, images // 100) if self.max_broken is None else self.max_broken
+
+
+NO_TRANSCRIPTIONS = "there are no labels that could be transcriptions: name their column"
 
 
 def parse(options: Mapping[str, Any]) -> DatasetOptions:

@@ -16,8 +16,9 @@ def _load(upload: Upload, into: Path) -> dict[str, Any]:
     from compression.intake import rows, table
     from compression.intake.plan import Given
 
-    given = Given(preprocessing.parse(upload.options), upload.scratch)
-    return table.load([rows.Source(upload.path, rows.csv_rows)], into, given)
+    options = preprocessing.parse(upload.options)
+    source = rows.Source(upload.path, rows.csv_reader(options))
+    return table.load([source], into, Given(options, upload.scratch))
 
 
 Format(

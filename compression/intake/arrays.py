@@ -13,6 +13,7 @@ from compression.validation import npz
 
 _ELSEWHERE = {
     "text": "arrays hold numbers, no text",
+    "transcriptions": "arrays hold numbers, no text: those of labels count from 1, -1 fills up shorter rows",
     "max_broken": "arrays hold no image files that could be broken",
 }
 _BY_FRACTIONS = ("splits", "seed")

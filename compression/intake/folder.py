@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from compression.dataset import Array
-from compression.errors import CompressionError
+from compression.errors import CompressionError, FieldError
+from compression.inspection import Finding
 from compression.intake import finish, images, members, processor, splits
-from compression.preprocessing import DatasetOptions
+from compression.intake.transcripts import Transcripts
+from compression.preprocessing import NO_TRANSCRIPTIONS, DatasetOptions, invalid_options
 from compression.validation.limits import MAX_COLUMNS
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -38,15 +40,29 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
         listing = _listing(archive, options)
         files = listing.files
         decoded = images.decode_all(lambda row: archive.read(files[row]), files, options, scratch / "images")
-    labels, classes = _numbered(listing, options.classes)
+    labels, classes, told = _labels(listing, options, scratch)
     arrays = {next(iter(options.inputs), "image"): decoded.array}
     if labels is not None:
         arrays["label"] = labels
     column = options.splits if isinstance(options.splits, str) else "split"
     owned = splits.codes(listing.words, column) if listing.words else None
     finish.write(arrays, into, options, owned, decoded.rows)
-    told = finish.details(into, options, classes)
-    return told | {"skipped": decoded.skipped, "findings": (*findings, *told["findings"])}
+    details = finish.details(into, options, classes)
+    return details | {"skipped": decoded.skipped, "findings": (*findings, *told, *details["findings"])}
+
+
+def _labels(
+    listing: Listing, options: DatasetOptions, scratch: Path
+) -> tuple[Array | None, tuple[str, ...], tuple[Finding, ...]]:
+    """Labels, the names of the classes, and what is to be told of them."""
+    if not options.transcriptions:
+        return *_numbered(listing, options.classes), ()
+    if not listing.labels:
+        raise invalid_options([FieldError("/labels", NO_TRANSCRIPTIONS)])
+    texts = Transcripts(listing.column or "label", scratch, options.classes)
+    texts.append(listing.labels)
+    labels, classes, finding = texts.whole()
+    return labels, classes, (finding,)
 
 
 def _numbered(listing: Listing, given: Sequence[str]) -> tuple[Array | None, tuple[str, ...]]:

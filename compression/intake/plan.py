@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from compression.errors import FieldError
 from compression.inspection import Finding
 from compression.intake import cells, text
 from compression.intake.columns import Images, Labels, Numbers, Row, Sink
-from compression.intake.sequences import Sequences, is_sequence
-from compression.preprocessing import DatasetOptions
+from compression.intake.sequences import Sequences, Transcriptions, is_sequence
+from compression.preprocessing import NO_TRANSCRIPTIONS, DatasetOptions, invalid_options
 from compression.validation.limits import MAX_CLASSES
 
 if TYPE_CHECKING:
@@ -47,9 +48,11 @@ def split_column(options: DatasetOptions) -> str | None:
 
 
 def make(piece: pa.RecordBatch, given: Given) -> Plan:
-    """Errors: CompressionError `invalid_dataset`."""
+    """Errors: CompressionError `invalid_dataset`, `invalid_options`."""
     names = piece.schema.names
     labels = given.options.labels or next((name for name in _LABELS if name in names), None)
+    if labels is None and given.options.transcriptions:
+        raise invalid_options([FieldError("/labels", NO_TRANSCRIPTIONS)])
     rest = [name for name in names if name not in {labels, split_column(given.options)}]
     inputs, findings = _inputs(piece, rest, given)
     texts = {name: str(column) for name, column in inputs.items() if given.tokens and column in text.COLUMNS}
@@ -107,6 +110,8 @@ def _plain(inputs: Mapping[str, Columns], piece: pa.RecordBatch, given: Given) -
 
 
 def _labels(column: str, piece: pa.RecordBatch, given: Given) -> Sink:
+    if given.options.transcriptions:
+        return Transcriptions(column, given.scratch, given.options.classes)
     if is_sequence(cells.named(piece, column)):
         return Sequences(column, given.scratch)
     classes = given.options.classes or class_names(piece.schema, column)

@@ -1,14 +1,17 @@
 """Parquet, Arrow and CSV as streams of record batches: a table is never held as a whole."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 from pyarrow import csv, ipc, parquet
 
+from compression.fit import LABELS
 from compression.intake.cells import invalid, is_list, typed
+from compression.preprocessing import DatasetOptions
 from compression.validation import archive
 from compression.validation.limits import (
     MAX_COLUMNS,
@@ -117,9 +120,15 @@ def arrow_rows(path: Path) -> Iterator[pa.RecordBatch]:
         yield from stream
 
 
-def csv_rows(path: Path) -> Iterator[pa.RecordBatch]:
+def csv_reader(options: DatasetOptions) -> Read:
+    """Transcriptions stay as they are written: 007 is no number."""
+    labels = frozenset({options.labels} if options.labels else LABELS)
+    return partial(csv_rows, verbatim=labels if options.transcriptions else frozenset())
+
+
+def csv_rows(path: Path, verbatim: Container[str] = ()) -> Iterator[pa.RecordBatch]:
     """With a header. Values stay text until a whole column of a batch is numbers: so an error can be named by
-    row.
+    row. Those of `verbatim` stay text for ever.
     """
     with path.open("rb") as file:
         header = file.readline(_HEAD)
@@ -131,7 +140,8 @@ def csv_rows(path: Path) -> Iterator[pa.RecordBatch]:
     options = csv.ReadOptions(use_threads=False, block_size=_BLOCK)
     text = csv.ConvertOptions(column_types={name: pa.string() for name in _header(path, parse)})
     for batch in csv.open_csv(path, options, parse, text):
-        columns = [typed(column) for column in batch.columns]
+        named = zip(batch.schema.names, batch.columns, strict=True)
+        columns = [column if name in verbatim else typed(column) for name, column in named]
         yield pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 

@@ -1,20 +1,16 @@
 """Labels that are sequences: of one length, as of positions, or of many, as transcriptions are."""
 
-from array import array as numbers_of
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from compression.dataset import Array
 from compression.intake import cells
 from compression.intake.columns import Filled
-from compression.intake.growing import Growing, check_size
-
-FILL = -1
-"""What fills up a sequence shorter than the longest: negative labels count for nothing."""
-_CHUNK = 4096
+from compression.intake.ragged import Ragged
+from compression.intake.transcripts import Transcripts
 
 
 def is_sequence(column: pa.Array) -> bool:
@@ -24,9 +20,7 @@ def is_sequence(column: pa.Array) -> bool:
 
 class Sequences:
     def __init__(self, column: str, scratch: Path) -> None:
-        self.column, self.scratch = column, scratch
-        self.flat = Growing(scratch / "sequences")
-        self.lengths = numbers_of("q")
+        self.column, self.rows = column, Ragged(scratch)
 
     def add(self, piece: pa.RecordBatch, first: int) -> None:
         values = cells.plain(cells.named(piece, self.column), self.column, first)
@@ -38,22 +32,21 @@ class Sequences:
             place = pc.index(flat.is_null(), value=True).as_py()
             row = int(np.searchsorted(np.cumsum(lengths), place, side="right"))
             raise cells.at(first + row, self.column, "a value is missing")
-        self.lengths.extend(int(length) for length in lengths)
-        if len(flat):
-            self.flat.append(flat.to_numpy(zero_copy_only=False).astype(np.int64))
+        self.rows.append(flat.to_numpy(zero_copy_only=False), map(int, lengths))
 
     def filled(self) -> Filled:
-        """[rows, longest]."""
-        lengths = np.frombuffer(self.lengths, np.int64)
-        width = max(1, int(lengths.max()))
-        check_size(len(lengths) * width * 8)
-        labels: Array = np.memmap(self.scratch / "labels", np.int64, "w+", 0, (len(lengths), width))
-        flat = self.flat.whole() if self.flat.n else np.empty(0, np.int64)
-        start = 0
-        for row in range(0, len(lengths), _CHUNK):
-            own = lengths[row : row + _CHUNK]
-            part = np.full((len(own), width), FILL, np.int64)
-            part[np.arange(width) < own[:, None]] = flat[start : start + own.sum()]
-            labels[row : row + _CHUNK] = part
-            start += own.sum()
-        return Filled({"label": labels})
+        return Filled({"label": self.rows.padded()})
+
+
+class Transcriptions:
+    """A column of texts."""
+
+    def __init__(self, column: str, scratch: Path, classes: Sequence[str]) -> None:
+        self.column, self.texts = column, Transcripts(column, scratch, classes)
+
+    def add(self, piece: pa.RecordBatch, first: int) -> None:
+        self.texts.append(cells.texts(cells.named(piece, self.column), self.column, first), first)
+
+    def filled(self) -> Filled:
+        labels, classes, finding = self.texts.whole()
+        return Filled({"label": labels}, details={"classes": classes}, findings=(finding,))

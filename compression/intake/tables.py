@@ -37,7 +37,7 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
         options, findings = processor.followed(archive, options)
         found = list(_saved(archive)) or _tables(archive)
         sources = [
-            Source(archive.copy(name, scratch / f"table{at}"), READERS[_suffix(name)], _split(name), name)
+            Source(archive.copy(name, scratch / f"table{at}"), _reader(name, options), _split(name), name)
             for at, name in enumerate(found)
         ]
         tokenizer = next((name for name in sorted(archive.sizes, key=len) if _is(name, TOKENIZER)), None)
@@ -49,6 +49,11 @@ def load(path: Path, into: Path, scratch: Path, options: DatasetOptions) -> dict
     tokens = _tokens(scratch / TOKENIZER, options) if tokenizer else None
     told = table.load(sources, into, Given(options, scratch, tokens))
     return told | {"findings": (*findings, *told["findings"])}
+
+
+def _reader(name: str, options: DatasetOptions) -> Read:
+    reader = READERS[_suffix(name)]
+    return rows.csv_reader(options) if reader is rows.csv_rows else reader
 
 
 def _tokens(path: Path, options: DatasetOptions) -> "Tokens":
