@@ -75,6 +75,6 @@ class Transcripts:
             code="transcriptions",
             severity="warning" if self.derived else "info",
             detail=f"labels are transcriptions of at most {self._rows.longest} out of {count} symbols, "
-            f"numbered from 1 {order}: {shown}; 0 is the blank, so a model that fits gives {count + 1} classes",
+            f"numbered from 1 {order}: {shown}; 0 is the blank, a model that fits gives {count + 1} classes",
             way_out="name them in options.classes, in the order of the model's outputs after the blank",
         )
