@@ -95,3 +95,23 @@ def test_a_program_that_changes_its_buffers_is_refused(tmp_path: Path) -> None:
     program = torch.export.export(nn.BatchNorm1d(4), (torch.randn(3, 4),)).run_decompositions()
     torch.export.save(program, tmp_path / "model.pt2")
     assert refusal(tmp_path / "model.pt2", tmp_path) == "conversion_failed"
+
+
+class Chaos(nn.Module):
+    """Whatever last digit PyTorch's exponential and ONNX Runtime's do not share, each step doubles."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.sigmoid(x)
+        for _ in range(40):
+            y = 4 * y * (1 - y)
+        return y
+
+
+def test_a_program_that_onnx_computes_otherwise_is_refused(tmp_path: Path) -> None:
+    program = torch.export.export(Chaos(), (torch.randn(2, 64),), dynamic_shapes={"x": {0: BATCH}})
+    torch.export.save(program, tmp_path / "model.pt2")
+    with pytest.raises(CompressionError) as refused:
+        load(tmp_path / "model.pt2", tmp_path)
+    assert refused.value.code == "conversion_differs"
+    assert "differs from torch's" in refused.value.detail
+    assert refused.value.suggestions
