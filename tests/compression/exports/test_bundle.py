@@ -63,6 +63,19 @@ def test_run_py_runs_with_the_bare_runtime_alone(name: str, normalise: Normalise
     assert "state float32 (1, 24)" in done.stdout
 
 
+@pytest.mark.parametrize("warnings", [(), ("it is slower", "it is larger")])
+def test_the_readme_has_no_gaps(warnings: tuple[str, ...], normalise: Normalise, tmp_path: Path) -> None:
+    model = normalise(network("lstm"))
+    card = _card("onnx", model, model)
+    assert card.check is not None
+    told = card.model_copy(update={"check": card.check.model_copy(update={"warnings": warnings})})
+    bundle.write(model, told, tmp_path / "one.zip")
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        readme = archive.read("README.md").decode()
+    assert "\n\n\n" not in readme
+    assert readme.count("\n- it is ") == len(warnings)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_session_gives_what_onnx_runtime_gives(name: str, normalise: Normalise, tmp_path: Path) -> None:
     model = normalise(network("lstm"))
