@@ -5,8 +5,8 @@ BIN := .venv/bin
 .PHONY: help demo serve test check format bench load faults
 help:    ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
-demo: .venv/serve.stamp  ## install, start the service, compress a real network, print before and after
-	$(BIN)/python examples/demo.py $(ARGS)
+demo: .venv/serve.stamp  ## install, start the service, compress a real network, print before and after; BUDGET=1: search
+	$(BIN)/python examples/$(if $(BUDGET),search,demo).py $(ARGS)
 serve: .venv/serve.stamp  ## start the service (Swagger UI on http://127.0.0.1:8000/docs)
 	$(BIN)/pare-server serve
 test: .venv/dev.stamp  ## install and pass the tests, against real Valkey, PostgreSQL and S3 servers

@@ -41,25 +41,23 @@ OVER = {"succeeded", "failed", "cancelled"}
 
 
 def main() -> int:
-    options = _options()
+    given = options(__doc__)
     console = Console(record=True, width=104, highlight=False)
-    with _service(options.url) as (url, key), _client(url, key) as client:
+    with service(given.url) as (url, key), connected(url, key) as client:
         ids = {
-            "model_id": _ready(client, "models", _upload(client, MODEL, "model")),
-            "dataset_id": _ready(client, "datasets", _upload(client, DATA, "dataset")),
+            "model_id": ready(client, "models", upload(client, MODEL, "model")),
+            "dataset_id": ready(client, "datasets", upload(client, DATA, "dataset")),
         }
         console.print(f"{MODEL.name} -> {ids['model_id']}\n{DATA.name} -> {ids['dataset_id']}")
         jobs = {name: compress(client, console, ids, steps) for name, steps in RECIPES.items()}
-        options.out.mkdir(exist_ok=True)
-        shutil.copy(MODEL, options.out / "original.onnx")
+        given.out.mkdir(exist_ok=True)
+        shutil.copy(MODEL, given.out / "original.onnx")
         for name, job in jobs.items():
-            save(client, job, options.out / name)
+            save(client, job, given.out / name)
     console.print(table(jobs))
     outcomes = ", ".join(f"{name} [bold]{job['outcome']}[/bold]" for name, job in jobs.items())
-    console.print(f"outcome: {outcomes}   files: {options.out}/")
-    if options.svg:
-        picture = console.export_svg(title="make demo")
-        options.svg.write_text(re.sub(r"@font-face \{.*?\}", "", picture, flags=re.DOTALL))  # loads nothing
+    console.print(f"outcome: {outcomes}   files: {given.out}/")
+    picture(console, given.svg, "make demo")
     return 0 if all(job["outcome"] == "met" for job in jobs.values()) else 1
 
 
@@ -67,14 +65,19 @@ def compress(
     client: httpx.Client, console: Console, ids: dict[str, str], steps: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """Posts the job and follows it; the finished job."""
-    job: dict[str, Any] = _json(client.post("/v1/jobs", json={**ids, "recipe": {"steps": steps}}))
-    console.print(f"job {job['id']}: {' -> '.join(step['technique'] for step in steps)}")
+    return follow(
+        client, console, answer_of(client.post("/v1/jobs", json={**ids, "recipe": {"steps": steps}}))
+    )
+
+
+def follow(client: httpx.Client, console: Console, job: dict[str, Any]) -> dict[str, Any]:
+    console.print(f"job {job['id']}: {' -> '.join(step['technique'] for step in job['recipe']['steps'])}")
     phase = ""
     while job["state"] not in OVER:
         if job["phase"] != phase:
             phase = job["phase"]
             console.print(f"  {job['state']}: {phase}")
-        job = _json(client.get(f"/v1/jobs/{job['id']}", params={"wait": 1}))
+        job = answer_of(client.get(f"/v1/jobs/{job['id']}", params={"wait": 1}))
     console.print(f"  {job['state']}")
     if job["state"] != "succeeded":
         console.print_json(json.dumps(job["error"]))
@@ -82,23 +85,23 @@ def compress(
     return job
 
 
-def _upload(client: httpx.Client, path: Path, purpose: str) -> str:
-    upload = _json(
+def upload(client: httpx.Client, path: Path, purpose: str) -> str:
+    made = answer_of(
         client.post(
             "/v1/uploads", json={"filename": path.name, "bytes": path.stat().st_size, "purpose": purpose}
         )
     )
-    if upload["state"] != "completed":  # the same bytes may be there already
+    if made["state"] != "completed":  # the same bytes may be there already
         with path.open("rb") as file:
-            upload = _json(client.put(f"/v1/uploads/{upload['id']}/content", content=file))
-    return str(upload["id"])
+            made = answer_of(client.put(f"/v1/uploads/{made['id']}/content", content=file))
+    return str(made["id"])
 
 
-def _ready(client: httpx.Client, kind: str, upload_id: str) -> str:
+def ready(client: httpx.Client, kind: str, upload_id: str) -> str:
     """Registers an upload as a model or data set and waits for its inspection."""
-    item = _json(client.post(f"/v1/{kind}", json={"upload_id": upload_id}))
+    item = answer_of(client.post(f"/v1/{kind}", json={"upload_id": upload_id}))
     while item["state"] == "processing":
-        item = _json(client.get(f"/v1/{kind}/{item['id']}", params={"wait": 30}))
+        item = answer_of(client.get(f"/v1/{kind}/{item['id']}", params={"wait": 30}))
     if item["state"] != "ready":
         sys.exit(f"{kind}: {json.dumps(item['error'], indent=2)}")
     return str(item["id"])
@@ -106,7 +109,7 @@ def _ready(client: httpx.Client, kind: str, upload_id: str) -> str:
 
 def save(client: httpx.Client, job: dict[str, Any], path: Path) -> None:
     """The artifact and the report, under the path with their own suffixes."""
-    report = _json(client.get(f"/v1/jobs/{job['id']}/report"))
+    report = answer_of(client.get(f"/v1/jobs/{job['id']}/report"))
     path.with_suffix(".json").write_text(json.dumps(report, indent=2) + "\n")
     artifact = next(a for a in job["artifacts"] if a["format"] == "onnx")
     with client.stream("GET", f"/v1/artifacts/{artifact['id']}/content", follow_redirects=True) as answer:
@@ -148,7 +151,7 @@ def _times(ratio: dict[str, Any], word: str) -> str:
 
 
 @contextlib.contextmanager
-def _service(url: str | None) -> Iterator[tuple[str, str]]:
+def service(url: str | None) -> Iterator[tuple[str, str]]:
     """Address and key of a running service, or of one started here in a directory deleted afterwards."""
     if url is not None:
         yield url, os.environ["PARE_API_KEY"]
@@ -182,19 +185,25 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
     sys.exit(f"the service did not start:\n{log.read_text()}")
 
 
-def _client(url: str, key: str) -> httpx.Client:
+def connected(url: str, key: str) -> httpx.Client:
     return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
 
-def _json(answer: httpx.Response) -> Any:
+def answer_of(answer: httpx.Response) -> Any:
     if answer.is_error:
         sys.exit(f"{answer.request.method} {answer.request.url}: {answer.status_code}\n{answer.text}")
     return answer.json()
 
 
-def _options() -> argparse.Namespace:
+def picture(console: Console, path: Path | None, title: str) -> None:
+    """Of all that was printed; it loads nothing."""
+    if path is not None:
+        path.write_text(re.sub(r"@font-face \{.*?\}", "", console.export_svg(title=title), flags=re.DOTALL))
+
+
+def options(description: str | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--url", help="a running service; its key in PARE_API_KEY")
     parser.add_argument("--out", type=Path, default=Path("demo-out"))
