@@ -82,6 +82,34 @@ class Ratio(BaseModel):
     ci95: Interval | None = None
 
 
+class Drop(BaseModel):
+    """What was lost of the metric: the models were judged on the same samples, and the interval is that of
+    the difference, in which what both find easy or hard cancels out.
+    """
+
+    model_config = _FROZEN
+    metric: str
+    value: float = Field(description="points, or a share of the original's value; below 0: gained")
+    ci95: Interval | None = Field(description="null where there are too few samples to tell")
+    n: int
+
+
+class Slice(BaseModel):
+    """Samples of one class: shares that are decided right."""
+
+    model_config = _FROZEN
+    label: int = Field(description="number of the class")
+    name: str | None = Field(default=None, description="of the class, where the data set or the model tells")
+    n: int
+    original: float
+    compressed: float
+    drop: float
+    ci95: Interval = Field(description="of the drop, paired; of this class alone")
+    flagged: bool = Field(
+        description="loses more than three times as much as all samples together, and that is not by chance"
+    )
+
+
 class LayerError(BaseModel):
     """SQNR at one tensor that both graphs have, in graph order."""
 
@@ -99,6 +127,10 @@ class Measurements(BaseModel):
     compressed: Measurement
     ratios: dict[str, Ratio] = Field(
         description="original / compressed: bytes, bytes_zstd, params, macs, latency, …"
+    )
+    drop: Drop | None = Field(default=None, description="null without a task metric")
+    slices: tuple[Slice, ...] = Field(
+        default=(), description="of a classification, the classes that lose most, at most 100"
     )
     layers: tuple[LayerError, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -133,7 +133,13 @@ def _apply(task: Apply, at: Place) -> BaseModel:
 
 def _measure(task: Measure, at: Place) -> BaseModel:
     measured = compare_all(
-        task.original, task.compressed, task.data, seed=task.seed, report=at.report, task=task.task
+        task.original,
+        task.compressed,
+        task.data,
+        seed=task.seed,
+        report=at.report,
+        task=task.task,
+        classes=task.classes,
     )
     return Measured(measurements=measured)
 

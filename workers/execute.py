@@ -190,6 +190,7 @@ class Execution:
             data=self._data if self.claim.trial is None else self._seen,
             seed=self.claim.seed,
             task=self._recipe.task,
+            classes=_classes(self.claim),
         )
         return cast("Measured", self._run(operation).result).measurements
 
@@ -261,3 +262,9 @@ class Execution:
             "device": [self.claim.target, self.bench.environment["hardware"]["cpu"]],
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _classes(claim: JobClaim) -> tuple[str, ...]:
+    """Their names, in order: as the data set has them, else as the model does."""
+    named = claim.data_inspection.classes if claim.data_inspection is not None else ()
+    return named or claim.model_inspection.classes

@@ -113,6 +113,8 @@ class Measure(BaseModel):
     data: Path | None
     seed: int
     task: WantedTask = "auto"
+    classes: tuple[str, ...] = ()
+    """Their names, where they are known."""
     output: None = None
 
     @property

@@ -219,6 +219,16 @@ _AFTER: Example = {
     "kl": 0.0004,
     "sqnr_db": 36.9,
 }
+_SLICE: Example = {
+    "label": 6,
+    "name": "shirt",
+    "n": 1000,
+    "original": 0.812,
+    "compressed": 0.808,
+    "drop": 0.004,
+    "ci95": [-0.0018, 0.0098],
+    "flagged": False,
+}
 JOB_SUCCEEDED: Example = {
     **JOB,
     "state": "succeeded",
@@ -231,6 +241,8 @@ JOB_SUCCEEDED: Example = {
         "original": _BEFORE,
         "compressed": _AFTER,
         "ratios": {"bytes": {"value": 3.84}, "latency": {"value": 2.32, "ci95": [2.27, 2.36]}},
+        "drop": {"metric": "accuracy", "value": 0.0001, "ci95": [-0.0008, 0.001], "n": 10000},
+        "slices": [_SLICE],
     },
     "artifacts": [ARTIFACT],
     "environment": {"versions": {"onnxruntime": "1.32.0"}, "hardware": {"cores": 2}, "sandbox": "S2"},

@@ -3,6 +3,7 @@
 import numpy as np
 
 from compression.dataset import Array
+from compression.measure.paired import Answers, Replicates
 from compression.measure.sums import Sums, wilson
 from compression.measurement import Metric
 
@@ -32,7 +33,9 @@ class Classification:
     """
 
     def __init__(self) -> None:
-        self.correct = self.among = 0
+        self.among = 0
+        self.right: list[Array] = []
+        """One byte a sample that counts."""
         self.counts = Sums()
         self.classes = 0
         self.confusion: Array | None = None
@@ -45,7 +48,7 @@ class Classification:
             output, labels = output[known], labels[known]
         self.classes = output.shape[1]
         decided, every = output.argmax(1), np.arange(self.classes)
-        self.correct += int((decided == labels).sum())
+        self.right.append(decided == labels)
         if self.classes > _TOP:
             self.among += int(_ranked(output, labels, _TOP).sum())
         if self.classes <= _CONFUSABLE:
@@ -60,7 +63,7 @@ class Classification:
         n = self.counts.n
         if not n:
             return ()
-        shares = {"accuracy": self.correct}
+        shares = {"accuracy": int(self.evidence().right.sum())}
         if self.classes > _TOP:
             shares["top5_accuracy"] = self.among
         proportions = (
@@ -68,6 +71,9 @@ class Classification:
         )
         value, interval = float(macro_f1(self.counts.total)), self.counts.interval(macro_f1, 0, 1)
         return *proportions, Metric(name="macro_f1", value=value, ci95=interval, n=n)
+
+    def evidence(self) -> Answers:
+        return Answers(np.concatenate(self.right))
 
 
 def _ranked(output: Array, labels: Array, top: int) -> Array:
@@ -106,3 +112,6 @@ class Positions:
             return ()
         value, interval = float(right(self.sums.total)), self.sums.interval(right, 0, 1)
         return (Metric(name="token_accuracy", value=value, ci95=interval, n=self.sums.n),)
+
+    def evidence(self) -> Replicates:
+        return Replicates(self.sums.without(right))

@@ -13,14 +13,23 @@ import onnxruntime as ort
 from compression import mapped, runtime, samples
 from compression.dataset import Array, Dataset, Split
 from compression.inspection import TensorSpec
-from compression.measure import latency, layers, question
+from compression.measure import latency, layers, paired, question, slices
 from compression.measure.classification import Classification
 from compression.measure.doubts import doubts
 from compression.measure.fidelity import Fidelity
 from compression.measure.question import Asked, Question
 from compression.measure.size import LEVEL, LEVEL_OF_LARGE, Size
 from compression.measure.size import measure as measure_size
-from compression.measurement import Latency, Measurement, Measurements, Metric, Ratio, WantedTask
+from compression.measurement import (
+    Drop,
+    Latency,
+    Measurement,
+    Measurements,
+    Metric,
+    Ratio,
+    Slice,
+    WantedTask,
+)
 from compression.model import Model
 
 Report = Callable[[float, str], None]
@@ -61,6 +70,21 @@ class _Evaluation:
         sound = all(math.isfinite(one.value) for metrics in both for one in metrics)
         return both if sound else ((), ())
 
+    def lost(self, classes: Sequence[str]) -> tuple[Drop | None, tuple[Slice, ...]]:
+        """Of the metric that counts, and by which classes, whose names these are."""
+        if self.scores is None or self.question is None or not self.metrics[0]:
+            return None, ()
+        before, after = (score.evidence() for score in self.scores)
+        drop = paired.drop((self.metrics[0][0], self.metrics[1][0]), (before, after))
+        if not (isinstance(before, paired.Answers) and isinstance(after, paired.Answers)):
+            return drop, ()
+        if drop is None or self.question.told.task != "classification":
+            return drop, ()
+        labels = self.question.labels[self.question.labels >= 0]
+        parts = slices.by_class(before.right, after.right, labels, classes)
+        self.warnings += slices.warnings(parts, drop.value)
+        return drop, parts
+
     def finish(self) -> None:
         if self.fidelity.broken_original:
             self.warnings.append("outputs of the original model hold NaN or infinity; they were left out")
@@ -86,7 +110,7 @@ def compare(
     return compare_all(original, [compressed], data, seed=seed, report=report, task=task)[0]
 
 
-def compare_all(
+def compare_all(  # noqa: PLR0913  all that is told of a comparison, by name
     original: Path,
     compressed: Sequence[Path],
     data: Path | None,
@@ -94,9 +118,10 @@ def compare_all(
     seed: int = 0,
     report: Report = _Quiet(),
     task: WantedTask = "auto",
+    classes: Sequence[str] = (),
 ) -> list[Measurements]:
     """Measures normalised files on the test split of a normalised data set, or on random samples: all of them
-    in the same passes, each beside the original. `task` is what the labels ask.
+    in the same passes, each beside the original. `task` is what the labels ask, `classes` are their names.
 
     Errors: CompressionError E_MODEL_RUN, E_NUMERIC, `dataset_misfit`.
     """
@@ -118,7 +143,7 @@ def compare_all(
     results = []
     for index, evaluation in enumerate(evaluations, 1):
         both = (sizes[0], sizes[index]), (times[0], times[index])
-        measured = _measurements(*both, evaluation)
+        measured, (drop, parts) = _measurements(*both, evaluation), evaluation.lost(classes)
         ratios = _ratios(measured) | {"latency": latency.ratio(*both[1], seed)}
         warnings = (*chosen.warnings, *asked.warnings, *evaluation.warnings, *_weights_warnings(both[0]))
         warnings += (_LARGE,) if _large(files) else ()
@@ -128,6 +153,8 @@ def compare_all(
                 original=measured[0],
                 compressed=measured[1],
                 ratios=ratios,
+                drop=drop,
+                slices=parts,
                 layers=errors[index - 1],
                 warnings=warnings,
             )

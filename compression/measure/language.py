@@ -5,6 +5,7 @@ import numpy as np
 from compression.dataset import Array
 from compression.measure.classification import right
 from compression.measure.fidelity import probabilities
+from compression.measure.paired import Replicates
 from compression.measure.sums import Sums
 from compression.measurement import Metric
 
@@ -71,3 +72,6 @@ class LanguageModel:
         )
         share, interval = float(right(total)), self.sums.interval(right, 0, 1)
         return perplexity, Metric(name="token_accuracy", value=share, ci95=interval, n=n)
+
+    def evidence(self) -> Replicates:
+        return Replicates(np.exp(np.minimum(self.sums.without(_surprise), _LARGEST)))

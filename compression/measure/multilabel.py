@@ -4,6 +4,7 @@ import numpy as np
 
 from compression.dataset import Array
 from compression.measure.classification import f1, macro_f1
+from compression.measure.paired import Answers, Evidence, Replicates
 from compression.measure.sums import Sums, wilson
 from compression.measurement import Metric
 
@@ -19,7 +20,9 @@ class MultiLabel:
     def __init__(self, threshold: float) -> None:
         """Above `threshold` an output says yes."""
         self.threshold, self.counts = threshold, Sums()
-        self.questions = self.correct = 0
+        self.questions = 0
+        self.right: list[Array] = []
+        """Of a single question, one byte a sample."""
         self.separate = False
 
     def add(self, output: Array, labels: Array) -> None:
@@ -28,7 +31,8 @@ class MultiLabel:
         truth = labels.reshape(len(labels), -1) > 0
         said = output.reshape(truth.shape) > self.threshold
         self.questions = truth.shape[1]
-        self.correct += int((truth == said).sum())
+        if self.questions == 1:
+            self.right.append((truth == said)[:, 0])
         counts = np.stack([truth & said, truth, said], axis=1)
         self.counts.add(counts if self.separate else counts.sum(-1, keepdims=True))
 
@@ -38,9 +42,14 @@ class MultiLabel:
         micro, interval = float(_micro_f1(total)), self.counts.interval(_micro_f1, 0, 1)
         found = [Metric(name="f1" if single else "micro_f1", value=micro, ci95=interval, n=n)]
         if single:
-            share, sure = self.correct / n, wilson(self.correct, n)
-            found.insert(0, Metric(name="accuracy", value=share, ci95=sure, n=n))
+            correct = int(np.concatenate(self.right).sum())
+            found.insert(0, Metric(name="accuracy", value=correct / n, ci95=wilson(correct, n), n=n))
         if self.separate:
             macro, interval = float(macro_f1(total)), self.counts.interval(macro_f1, 0, 1)
             found.append(Metric(name="macro_f1", value=macro, ci95=interval, n=n))
         return tuple(found)
+
+    def evidence(self) -> Evidence:
+        if self.questions == 1:
+            return Answers(np.concatenate(self.right))
+        return Replicates(self.counts.without(_micro_f1))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from compression.dataset import Array
+from compression.measure.paired import Replicates
 from compression.measure.sums import Sums
 from compression.measurement import Metric
 
@@ -66,3 +67,6 @@ class Regression:
         if self.origin is None or _spread(total) <= 1e-12 * total[3]:
             return errors
         return *errors, Metric(name="r2", value=float(_r2(total)), ci95=self.sums.interval(_r2, most=1), n=n)
+
+    def evidence(self) -> Replicates:
+        return Replicates(self.sums.without(_rmse))

@@ -7,6 +7,7 @@ from compression.dataset import Array
 from compression.measure.classification import Classification, Positions
 from compression.measure.language import LanguageModel
 from compression.measure.multilabel import MultiLabel
+from compression.measure.paired import Evidence
 from compression.measure.regression import Regression
 from compression.measure.similarity import Pairs, Similarity
 from compression.measure.task import MASK, Told
@@ -21,6 +22,10 @@ class Score(Protocol):
 
     def metrics(self) -> tuple[Metric, ...]:
         """The one that counts first; none where no label counted."""
+        ...
+
+    def evidence(self) -> Evidence:
+        """Of the one that counts. Two models judged on the same samples are compared by it."""
         ...
 
 

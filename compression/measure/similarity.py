@@ -3,11 +3,14 @@
 import numpy as np
 
 from compression.dataset import Array
-from compression.measure.sums import Sums, around
+from compression.measure.paired import Replicates
+from compression.measure.sums import Sums, around, groups
 from compression.measurement import Metric
 
 _MOST_RANKED = 1 << 20
 """Ranks need every score: of the first million they are kept, in 8 bytes for each with its label."""
+_MOST_COMPARED = 1 << 16
+"""Of them, for the interval of a difference: they are ranked anew without each group."""
 _CERTAIN = 1 - 1e-12
 
 
@@ -27,6 +30,14 @@ def ranks(values: Array) -> Array:
     """From 1; equal values share the mean of theirs."""
     _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
     return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[group])
+
+
+def spearman(pairs: Array) -> float:
+    """Of [n, 2]; 0 where one of them is always the same."""
+    x, y = (ranks(column) for column in pairs.T)
+    x, y = x - x.mean(), y - y.mean()
+    size = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / size if size else 0.0
 
 
 class Similarity:
@@ -58,13 +69,16 @@ class Similarity:
 
     def _spearman(self) -> Metric:
         """Its interval is that of Bonett and Wright (2000)."""
-        x, y = (ranks(column) for column in np.concatenate(self.kept).T)
-        x, y = x - x.mean(), y - y.mean()
-        size = float(np.sqrt((x @ x) * (y @ y)))
-        value = float(x @ y) / size if size else 0.0
+        value = spearman(np.concatenate(self.kept))
         error = ((1 + value**2 / 2) / max(self.ranked - 3, 1)) ** 0.5
         low, high = np.tanh(around(float(np.arctanh(np.clip(value, -_CERTAIN, _CERTAIN))), error))
         return Metric(name="spearman", value=value, ci95=(float(low), float(high)), n=self.ranked)
+
+    def evidence(self) -> Replicates:
+        pairs = np.concatenate(self.kept)[:_MOST_COMPARED]
+        belongs = groups(len(pairs))
+        found = np.unique(belongs) if len(pairs) > 1 else ()
+        return Replicates(np.array([spearman(pairs[belongs != group]) for group in found]))
 
 
 class Pairs:
@@ -103,3 +117,6 @@ class Pairs:
 
     def metrics(self) -> tuple[Metric, ...]:
         return self.similarity.metrics()
+
+    def evidence(self) -> Replicates:
+        return self.similarity.evidence()

@@ -3,6 +3,7 @@
 import numpy as np
 
 from compression.dataset import Array
+from compression.measure.paired import Replicates
 from compression.measure.sums import Sums, wilson
 from compression.measurement import Metric
 
@@ -57,3 +58,6 @@ class Transcription:
         rate = Metric(name="cer", value=value, ci95=interval, n=n, higher_is_better=False)
         share, sure = self.correct / n, wilson(self.correct, n)
         return rate, Metric(name="sequence_accuracy", value=share, ci95=sure, n=n)
+
+    def evidence(self) -> Replicates:
+        return Replicates(self.sums.without(_rate))

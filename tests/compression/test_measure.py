@@ -57,6 +57,30 @@ def test_several_are_measured_beside_the_same_original(normalise: Normalise, pac
     assert both[0].compressed.sqnr_db == compare(original, near, data).compressed.sqnr_db
 
 
+def test_what_is_lost_is_told_of_the_same_samples_and_by_class(normalise: Normalise, pack: Pack) -> None:
+    paths = normalise(network("cnn")), normalise(noisy(network("cnn"), 0.5))
+    images = arrays("cnn")
+    (result,) = compare_all(paths[0], [paths[1]], pack(images), classes=("t-shirt", "trouser"))
+    before, after, drop = result.original.metric, result.compressed.metric, result.drop
+    assert before is not None
+    assert after is not None
+    assert drop is not None
+    assert drop.ci95 is not None
+    assert (drop.metric, drop.n) == ("accuracy", 60)
+    assert drop.value == pytest.approx(before.value - after.value)
+    assert drop.ci95[0] < drop.value < drop.ci95[1]
+    assert sum(part.n for part in result.slices) == 60
+    assert sum(part.n * part.drop for part in result.slices) == pytest.approx(60 * drop.value)
+    assert {part.label for part in result.slices} == set(images["test/label"].tolist())
+    assert {part.name for part in result.slices if part.label < 2} == {"t-shirt", "trouser"}
+
+
+def test_measurements_of_before_still_load(normalise: Normalise) -> None:
+    path = normalise(network("cnn"))
+    stored = compare(path, path, None).model_dump(mode="json", exclude={"drop", "slices"})
+    assert Measurements.model_validate(stored).drop is None
+
+
 def test_a_disturbed_model_is_seen_in_every_number(normalise: Normalise, pack: Pack) -> None:
     paths = normalise(network("cnn")), normalise(noisy(network("cnn"), 0.1))
     result = compare(*paths, pack(arrays("cnn")))
