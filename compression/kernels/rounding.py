@@ -1,5 +1,6 @@
 """Uniform quantization of arrays: scale and zero point, the grid, and the scales of weights."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,8 @@ Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 SMALLEST = 1e-33
 """A smaller scale is taken for that of a range without extent."""
+AT_ONCE = 1 << 18
+"""Weights that are rounded at once."""
 SHRINK = np.linspace(1.0, 0.75, 11)
 
 
@@ -65,7 +68,14 @@ def weight_scales(weight: Floats, axis: int | None, bits: int, *, minimise: bool
     """Symmetric scales, one per index of `axis` (or a single one), each the best of some that clip the
     largest weights a little in favour of the others (least squares), or the one that clips none.
     """
-    rows = _rows(weight, axis)
+    if axis is None:
+        return _scales(weight.reshape(1, -1), bits, minimise=minimise)
+    rows = np.moveaxis(weight, axis, 0)
+    some = (rows[part] for part in _parts(rows))
+    return np.concatenate([_scales(part.reshape(len(part), -1), bits, minimise=minimise) for part in some])
+
+
+def _scales(rows: Floats, bits: int, *, minimise: bool) -> Floats:
     bound = np.abs(rows).max(1, keepdims=True, initial=0.0)
     full = np.where(bound > SMALLEST * largest(bits), bound / largest(bits), 1.0).astype(np.float32)
     if not minimise:
@@ -78,17 +88,25 @@ def weight_scales(weight: Floats, axis: int | None, bits: int, *, minimise: bool
     return best.ravel()
 
 
+def _parts(array: Floats) -> Iterator[slice]:
+    """Along the first axis: few enough numbers at once that what is computed of them stays in the cache."""
+    step = max(1, AT_ONCE // max(1, array[:1].size))
+    return (slice(at, at + step) for at in range(0, len(array), step))
+
+
 def quantize_weight(weight: Floats, scales: Floats, axis: int | None, bits: int) -> npt.NDArray[np.int8]:
-    bound = largest(bits)
-    rounded = np.rint(weight / spread(scales, axis, weight.ndim))
-    integers: npt.NDArray[np.int8] = np.clip(rounded, -bound, bound).astype(np.int8)
+    bound, steps = largest(bits), spread(scales, axis, weight.ndim)
+    integers = np.empty(weight.shape, np.int8)
+    for part in _parts(weight):
+        rounded = np.rint(weight[part] / (steps[part] if axis == 0 else steps))
+        integers[part] = np.clip(rounded, -bound, bound)
     return integers
 
 
 def round_trip(weight: Floats, scales: Floats, axis: int | None, bits: int) -> Floats:
     """The weight as the quantized model sees it."""
     integers = quantize_weight(weight, scales, axis, bits)
-    return (integers * spread(scales, axis, weight.ndim)).astype(np.float32)
+    return (integers * spread(scales, axis, weight.ndim)).astype(np.float32, copy=False)
 
 
 def spread(scales: Floats, axis: int | None, rank: int) -> Floats:
@@ -96,12 +114,6 @@ def spread(scales: Floats, axis: int | None, rank: int) -> Floats:
     if axis is None:
         return scales.reshape((1,) * rank)
     return scales.reshape([-1 if index == axis else 1 for index in range(rank)])
-
-
-def _rows(weight: Floats, axis: int | None) -> Floats:
-    if axis is None:
-        return weight.reshape(1, -1)
-    return np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
 
 
 def _round_trip(rows: Floats, scale: Floats, bits: int) -> Floats:

@@ -82,3 +82,15 @@ def test_per_channel_beats_one_scale_for_all() -> None:
         for axis in (0, None)
     ]
     assert errors[0] < errors[1] / 2
+
+
+@given(WEIGHTS, BITS, st.sampled_from([None, 0, 1]), st.integers(1, 40))
+def test_how_many_weights_are_rounded_at_once_changes_nothing(
+    weight: np.ndarray, bits: int, axis: int | None, at_once: int
+) -> None:
+    whole = rounding.weight_scales(weight, axis, bits)
+    integers = rounding.quantize_weight(weight, whole, axis, bits)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounding, "AT_ONCE", at_once)
+        assert np.array_equal(rounding.weight_scales(weight, axis, bits), whole)
+        assert np.array_equal(rounding.quantize_weight(weight, whole, axis, bits), integers)
