@@ -146,11 +146,13 @@ class Execution:
             resume=self._resumed(index),
         )
         directory, limit = self._desk.directory, self._limits().disk_bytes
+        begun = time.monotonic()
         with Checkpoints(directory, limit, lambda path: self._checkpoint(index, path)) as checkpoints:
             done = self._run(operation, checkpoints)
         result = cast("StepResult", done.result)
         sha256, size = self._desk.keep(cast("Path", done.output))
-        return StepOutput(sha256, size, result.details, result.inspection)
+        details = {**result.details, "seconds": round(time.monotonic() - begun, 3)}
+        return StepOutput(sha256, size, details, result.inspection)
 
     def _resumed(self, index: int) -> Path | None:
         """The checkpoint of an earlier attempt at this step; without its bytes the step starts afresh."""

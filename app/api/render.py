@@ -186,7 +186,6 @@ def _progress(item: Search) -> float:
 
 def trial(of: Search, item: SearchTrial, axes: Sequence[Axis] = AXES) -> Body:
     measured = None if item.measurements is None else Measurements.model_validate(item.measurements)
-    over = item.started_at is not None and item.finished_at is not None
     costs = {} if measured is None else {axis: cost(axis, measured) for axis in axes}
     broken = [] if measured is None else excesses(Budget.model_validate(of.budget), measured)
     return {
@@ -195,7 +194,7 @@ def trial(of: Search, item: SearchTrial, axes: Sequence[Axis] = AXES) -> Body:
         "state": item.state,
         "recipe": item.recipe,
         "share": item.planned["share"],
-        "seconds": ((item.finished_at or 0) - (item.started_at or 0)) / 1000 if over else None,
+        "seconds": item.seconds,
         "cache_hits": item.cache_hits,
         "measurements": None if item.measurements is None else {**item.measurements, "layers": []},
         "point": {axis: value for axis, value in costs.items() if value is not None},

@@ -231,9 +231,21 @@ class SearchTrial:
     planned: Json
     measurements: Json | None
     error: Json | None
-    cache_hits: int
     started_at: int | None
     finished_at: int | None
+    steps: Sequence[tuple[float, bool]] = ()
+    """Of each that was completed: seconds it took when it was computed, and whether that was earlier."""
+
+    @property
+    def cache_hits(self) -> int:
+        return sum(reused for _, reused in self.steps)
+
+    @property
+    def seconds(self) -> float | None:
+        """It took by itself, if it is over."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at) / 1000
 
 
 @dataclass(frozen=True, slots=True)

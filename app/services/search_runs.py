@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, select, update
+from sqlalchemy import Connection, Float, and_, cast, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.adapters.database import Database, now
+from app.adapters.database import Database, member, now
 from app.adapters.notify import Notifier
 from app.adapters.queue import Queue
 from app.adapters.tables import datasets, jobs, models, searches, steps
 from app.domain.errors import ErrorRecord
 from app.domain.records import Job, Search, SearchTrial
-from app.domain.states import SEARCH_OVER, JobState, SearchState
+from app.domain.states import SEARCH_OVER, JobState, SearchState, StepState
 from app.services.orders import Order
 from app.services.placing import COLUMNS, place
 from app.services.publish import publish
@@ -29,12 +29,10 @@ from compression.search.trial import Steps, Trial
 _COMPUTED = {"trials", "cache_hits", "elapsed_ms", "proof"}
 SEARCH = [searches.c[field.name] for field in fields(Search) if field.name not in _COMPUTED]
 """Of a `Search`, in its order."""
-_HITS = select(func.count()).where(steps.c.job_id == jobs.c.id, steps.c.cache_hit).correlate(jobs)
 _TRIAL: list[Any] = [
     jobs.c.trial,
     jobs.c.id,
     *(jobs.c[name] for name in ("state", "recipe", "planned", "measurements", "error")),
-    _HITS.scalar_subquery(),
     *(jobs.c[name] for name in ("started_at", "finished_at")),
 ]
 """Of a `SearchTrial`, in its order."""
@@ -166,13 +164,18 @@ def trials_of(
     connection: Connection, search: Search, after: int = -1, limit: int | None = None
 ) -> list[SearchTrial]:
     """By number."""
-    rows = connection.execute(
-        select(*_TRIAL)
-        .where(jobs.c.search_id == search.id, jobs.c.trial > after)
-        .order_by(jobs.c.trial)
-        .limit(limit)
-    )
-    return [SearchTrial(*row) for row in rows]
+    own = (jobs.c.search_id == search.id, jobs.c.trial > after)
+    rows = connection.execute(select(*_TRIAL).where(*own).order_by(jobs.c.trial).limit(limit)).all()
+    done: dict[str, list[tuple[float, bool]]] = {}
+    seconds = cast(member(steps.c.details, "seconds"), Float)
+    for job_id, taken, reused in connection.execute(
+        select(steps.c.job_id, seconds, steps.c.cache_hit)
+        .join(jobs)
+        .where(*own, steps.c.state == StepState.COMPLETED)
+        .order_by(steps.c.job_id, steps.c.index)
+    ):
+        done.setdefault(job_id, []).append((taken or 0.0, reused))
+    return [SearchTrial(*tuple(row), tuple(done.get(row.id, ()))) for row in rows]
 
 
 def proof_of(connection: Connection, search: Search) -> Job | None:
@@ -182,15 +185,16 @@ def proof_of(connection: Connection, search: Search) -> Job | None:
 
 def told(trial: SearchTrial) -> Trial:
     """As the planner wants it."""
-    over = trial.finished_at is not None and trial.started_at is not None
     succeeded = trial.state is JobState.SUCCEEDED
+    own = sum(seconds for seconds, reused in trial.steps if not reused)
     return Trial(
         number=trial.number,
         steps=trial.planned["steps"],
         share=trial.planned["share"],
         state="succeeded" if succeeded else "open" if trial.state in _OPEN else "failed",
         measurements=Measurements.model_validate(trial.measurements) if trial.measurements else None,
-        seconds=((trial.finished_at or 0) - (trial.started_at or 0)) / 1000 if over else None,
+        work=[seconds for seconds, _ in trial.steps],
+        rest=max((trial.seconds or 0.0) - own, 0.0),
     )
 
 

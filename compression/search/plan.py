@@ -10,10 +10,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import median
 
 from compression.recipe import canonical
 from compression.search.budget import Budget
+from compression.search.pace import Pace, pace, spent
 from compression.search.refine import refined
 from compression.search.space import Family, Pipeline, Space, epochs
 from compression.search.trial import Steps, Trial
@@ -21,7 +21,7 @@ from compression.technique import Stage
 
 KEPT = 3
 """One of so many goes on, with so many times the training."""
-SHORTEST = KEPT**-4
+PROBES = (KEPT**-4, KEPT**-2)
 _EXPLORING = 0.55
 """Of the time and of the trials: after it nothing new is begun."""
 _FIRST_ROUND = 0.3
@@ -128,14 +128,19 @@ class _Planner:
             return begun or self._promotion(1) or self._refinement()
         return self._promotion(1) or self._refinement() or self._first() or self._sampled()
 
+    @cached_property
+    def _elapsed(self) -> float:
+        """By the clock or, where much came from the cache, as long as it took when it was computed."""
+        return max(self._moment.elapsed, spent(self._over) / self._moment.seats)
+
     @property
     def _left(self) -> float:
-        return self._budget.seconds - self._moment.elapsed
+        return self._budget.seconds - self._elapsed
 
     @property
     def _exploring(self) -> bool:
         """Something must have been tried before the rest of a short budget is spent on the best."""
-        used = len(self._trials) / self._budget.trials, self._moment.elapsed / self._budget.seconds
+        used = len(self._trials) / self._budget.trials, self._elapsed / self._budget.seconds
         return not self._trials or max(used) < _EXPLORING
 
     def _first(self) -> Next | None:
@@ -168,36 +173,29 @@ class _Planner:
         return any(list(trial.steps) == list(steps) and trial.share >= share for trial in self._trials)
 
     @cached_property
-    def _pace(self) -> float | None:
-        """Seconds of an epoch; unknown before a training has ended. The longest trainings tell it best."""
-        known = [(trial.epochs, self._own_pace(trial)) for trial in self._over if trial.trained]
-        longest = max((length for length, _ in known), default=0.0)
-        return median(pace for length, pace in known if length >= longest / KEPT) if known else None
+    def _pace(self) -> Pace:
+        return pace(self._trials)
 
     @property
     def _over(self) -> list[Trial]:
-        return [trial for trial in self._trials if trial.state == "succeeded" and trial.seconds]
-
-    @property
-    def _fixed(self) -> float:
-        """Seconds of a trial that go into anything but training."""
-        return min((trial.seconds or 0.0 for trial in self._over), default=0.0)
-
-    def _own_pace(self, trial: Trial) -> float:
-        return max((trial.seconds or 0.0) - self._fixed, 0.0) / trial.epochs
+        return [trial for trial in self._trials if trial.state == "succeeded"]
 
     @property
     def _first_share(self) -> float:
-        """The share that begun trainings have: of the first one, which tells the pace, the shortest."""
-        begun = [trial.share for trial in self._trials if trial.trained and trial.share > SHORTEST]
-        if begun:
-            return min(begun)
-        if self._pace is None:
-            return SHORTEST
-        typical = median(trial.epochs / trial.share for trial in self._trials if trial.trained)
-        affordable = _FIRST_ROUND * self._budget.seconds * self._moment.seats / _ROUND
-        share = SHORTEST * KEPT
-        while share < 1 and self._pace * typical * share * KEPT <= affordable:
+        """The share that begun trainings have. The first pipeline is trained twice, the shortest first, to
+        learn the pace; as long as what precedes a training takes longer than the training, there is more to
+        be had.
+        """
+        trained = [trial for trial in self._trials if trial.trained]
+        probes = [trial for trial in trained if list(trial.steps) == list(trained[0].steps)]
+        if len(probes) < len(trained):
+            return min(trial.share for trial in trained if trial not in probes)
+        if len(probes) < len(PROBES):
+            return PROBES[len(probes)]
+        epoch, typical = self._pace.epoch or 0.0, epochs(trained[0].steps)
+        affordable = _FIRST_ROUND * self._budget.seconds * self._moment.seats / _ROUND - self._pace.fixed
+        share = PROBES[-1] / KEPT
+        while share < 1 and epoch * typical * share * KEPT <= max(affordable, self._pace.fixed):
             share *= KEPT
         return min(share, 1.0)
 
@@ -235,6 +233,5 @@ class _Planner:
         return Next(trial.steps, share)
 
     def _fits(self, steps: Steps, share: float) -> bool:
-        """Whether it would be over in time; before the first training nobody knows, and it is tried."""
-        training = epochs(steps) * share * (self._pace or 0.0)
-        return _MARGIN * (self._fixed + training) <= self._left or not self._over
+        """Whether it would be over in time; before the first trial nobody knows, and it is tried."""
+        return _MARGIN * self._pace.seconds(steps, share) <= self._left or not self._over

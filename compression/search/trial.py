@@ -27,8 +27,10 @@ class Trial:
     """Of that training, that was done; 1 where nothing trains."""
     state: State
     measurements: Measurements | None = None
-    seconds: float | None = None
-    """It took, if it is over."""
+    work: Sequence[float] = ()
+    """Seconds that each of its steps took when it was computed, by this trial or an earlier one."""
+    rest: float = 0.0
+    """Seconds of all else: measuring."""
 
     @property
     def trained(self) -> bool:

@@ -90,6 +90,10 @@ def measured(faster: float, smaller: float, drop: float) -> Measurements:
     return Measurements(original=ORIGINAL, compressed=after, ratios=ratios)
 
 
+_MEASURING = 4.0
+_FIXED = 2.0
+
+
 @dataclass
 class Simulation:
     """Runs trials one after the other, on as many seats as there are, by a clock of its own."""
@@ -111,7 +115,8 @@ class Simulation:
             for each in new:
                 lasts = self._lasts(each)
                 ends[len(trials)] = clock + lasts
-                trials.append(Trial(len(trials), each.steps, each.share, "open", None, lasts))
+                work = self._work(each)
+                trials.append(Trial(len(trials), each.steps, each.share, "open", None, work, _MEASURING))
             if not ends:
                 return trials
             number = min(ends, key=lambda one: (ends[one], one))
@@ -119,13 +124,15 @@ class Simulation:
             trials[number] = self._over(trials[number])
         return trials
 
+    def _work(self, each: Next) -> list[float]:
+        return [_FIXED + self.seconds_per_epoch * epochs([own]) * each.share for own in each.steps]
+
     def _lasts(self, each: Next) -> float:
         """Steps that were done before, after the same ones, are not done again."""
-        seconds = 5.0
-        for at, own in enumerate(each.steps):
+        seconds = _MEASURING
+        for at, own in enumerate(self._work(each)):
             key = str(each.steps[: at + 1]), each.share
-            if key not in self._cached:
-                seconds += self.seconds_per_epoch * epochs([own]) * each.share
+            seconds += own if key not in self._cached else 0.0
             self._cached.add(key)
         return seconds
 

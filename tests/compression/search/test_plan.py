@@ -6,7 +6,8 @@ import pytest
 
 from compression.recipe import Recipe
 from compression.search.budget import Budget, excesses
-from compression.search.plan import SHORTEST, Moment, plan
+from compression.search.pace import spent
+from compression.search.plan import PROBES, Moment, plan
 from compression.search.sampler import sample
 from compression.search.space import shortened
 from compression.search.trial import Trial, best
@@ -62,7 +63,7 @@ def test_a_strength_between_those_proposed_is_found() -> None:
 
 def test_trainings_begin_short_and_only_some_go_on() -> None:
     trials = [trial for trial in Simulation(simulated_space(), BUDGET).run() if trial.trained]
-    assert trials[0].share == SHORTEST
+    assert trials[0].share == PROBES[0]
     by_share = Counter(trial.share for trial in trials)
     assert len(by_share) >= 3
     assert by_share[1.0] < len(trials) / 2
@@ -73,8 +74,7 @@ def test_time_is_kept_and_something_is_always_found(seconds: int) -> None:
     budget = BUDGET.model_copy(update={"seconds": seconds, "trials": 1000})
     simulation = Simulation(simulated_space(), budget)
     trials = simulation.run()
-    spent = sum(trial.seconds or 0 for trial in trials)
-    assert spent <= 1.5 * seconds + 10
+    assert spent(trials) <= 1.5 * seconds + 10
     assert best(budget, trials) is not None
 
 
@@ -106,10 +106,10 @@ def test_a_failed_trial_is_not_tried_again_and_ends_nothing() -> None:
         [step("static_quantization", 4.0, 2.5, 0.001), step("half_precision", 2.0, 1.0, 0.0)]
     )
     first = plan(space, BUDGET, [], Moment(0, 1), sample)[0]
-    failed = Trial(0, first.steps, first.share, "failed", None, 3.0)
+    failed = Trial(0, first.steps, first.share, "failed", None, (3.0,))
     second = plan(space, BUDGET, [failed], Moment(3, 1), sample)[0]
     assert list(second.steps) != list(first.steps)
-    after = [failed, Trial(1, second.steps, 1.0, "failed", None, 3.0)]
+    after = [failed, Trial(1, second.steps, 1.0, "failed", None, (3.0,))]
     assert plan(space, BUDGET, after, Moment(6, 1), sample) == []
     assert best(BUDGET, after) is None
 
