@@ -175,7 +175,7 @@ def trials_of(
         .order_by(steps.c.job_id, steps.c.index)
     ):
         done.setdefault(job_id, []).append((taken or 0.0, reused))
-    return [SearchTrial(*tuple(row), tuple(done.get(row.id, ()))) for row in rows]
+    return [replace(SearchTrial(*row), steps=done.get(row.id, ())) for row in rows]
 
 
 def proof_of(connection: Connection, search: Search) -> Job | None:
