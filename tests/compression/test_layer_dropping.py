@@ -1,6 +1,7 @@
 """Layer dropping as a step: which blocks go, that nothing but them goes, replay, recovery, quantization."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,17 @@ def test_recovery_is_taught_by_the_original(rows: Context) -> None:
     assert rows.data is not None
     judge = outputs.Outputs(source.proto, source.inputs, rows.data.splits["calibration"], 48, 1)
     assert judge.distance(made.proto) < judge.distance(plain.model.proto)
+
+
+def test_an_interrupted_run_goes_on_without_the_same_blocks(rows: Context, tmp_path: Path) -> None:
+    """Even where others would be chosen now."""
+    training = {"epochs": 2, "batch_size": 16, "loss": "distillation"}
+    whole = replace(rows, checkpoint=tmp_path / "checkpoint")
+    first = dropped(encoder(), whole, count=2, training=training)
+    resumed = replace(rows, resume=whole.checkpoint)
+    again = dropped(encoder(), resumed, count=4, training=training)
+    assert again.model.serialized == first.model.serialized
+    assert again.details["dropped"] == first.details["dropped"]
 
 
 def test_large_outputs_are_watched_on_fewer_samples(rows: Context, monkeypatch: pytest.MonkeyPatch) -> None:

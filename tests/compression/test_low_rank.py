@@ -1,6 +1,7 @@
 """Low-rank factorisation as a step: budgets, limits, replay, recovery, and quantization afterwards."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,17 @@ def test_recovery_is_taught_by_the_original(example: Model, context: Context) ->
     assert details["macs"]["after"] == model.inspect().macs
     losses = [epoch["loss"] for epoch in details["recovery"]["history"]]
     assert losses[1] < losses[0]
+
+
+def test_an_interrupted_run_goes_on_with_its_own_forms(noise: Context, tmp_path: Path) -> None:
+    """Even where they would be chosen otherwise now."""
+    training = {"epochs": 2, "batch_size": 32, "loss": "distillation"}
+    whole = replace(noise, checkpoint=tmp_path / "checkpoint")
+    first = factorised(wide(), whole, ratio=0.4, training=training)
+    resumed = replace(noise, resume=whole.checkpoint)
+    again = factorised(wide(), resumed, ratio=0.1, training=training)
+    assert again.model.serialized == first.model.serialized
+    assert again.details["layers"].keys() == first.details["layers"].keys()
 
 
 def test_quantized_afterwards(example: Model, context: Context) -> None:
