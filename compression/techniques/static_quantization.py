@@ -14,6 +14,8 @@ from compression.proposal import Confidence, Proposal, Stage
 from compression.technique import Applied, Context, Need, Promise, Technique
 
 if TYPE_CHECKING:
+    import onnx
+
     from compression.dataset import Split
     from compression.model import Model
 
@@ -106,7 +108,7 @@ class StaticQuantization(Technique):
         from compression.graph import preparation, qdq, shares
 
         with TemporaryDirectory() as scratch:
-            prepared = preparation.prepare(model.outline, Path(scratch))
+            prepared = preparation.prepare(_source(model), Path(scratch))
             nodes = [node for node in qdq.quantizable(prepared.graph) if node.op_type in qdq.WEIGHTED]
             return {"layers": len(nodes), "macs_share": shares.of_macs(prepared, model.inputs, nodes)}
 
@@ -150,8 +152,13 @@ class StaticQuantization(Technique):
         using = quantization.Resources(
             _calibration(context), context.scratch, context.threads, context.report
         )
-        written, details = quantization.quantize(model.outline, options, using)
+        written, details = quantization.quantize(_source(model), options, using)
         return Applied(Model(written), details)
+
+
+def _source(model: "Model") -> "onnx.ModelProto":
+    """With all weights in memory while they fit: of an outline ONNX Runtime spells out more attributes."""
+    return model.outline if model.is_large else model.proto
 
 
 def _calibration(context: Context) -> "Split":
