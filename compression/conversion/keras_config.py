@@ -12,8 +12,8 @@ _LATER = ("compile_config", "shared_object_id")
 """Not needed for inference, or another way to name an object."""
 
 
-def checked(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with nothing but what is known.
+def checked(config: dict[str, Any], version: str) -> dict[str, Any]:
+    """The configuration with nothing but what is known; `version` is that of the Keras that wrote it.
 
     Errors: CompressionError `layer_refused`, `invalid_keras`.
     """
@@ -22,7 +22,18 @@ def checked(config: dict[str, Any]) -> dict[str, Any]:
     found = _value(config, 0)
     if not isinstance(found, dict) or not isinstance(found.get("config"), dict):
         raise CompressionError("invalid_keras", "the model has no configuration")
+    if version.startswith(("1.", "2.")) and _uses(found, "hard_sigmoid"):
+        raise refused("hard_sigmoid", "Keras 2 takes 0.2 x + 0.5, Keras 3, which reads the file, x / 6 + 0.5")
     return found
+
+
+def _uses(value: Any, activation: str) -> bool:
+    if isinstance(value, list):
+        return any(_uses(item, activation) for item in value)
+    if not isinstance(value, dict):
+        return False
+    own = (item for key, item in value.items() if str(key).endswith("activation"))
+    return activation in own or any(_uses(item, activation) for item in value.values())
 
 
 def refused(name: str, why: str) -> CompressionError:

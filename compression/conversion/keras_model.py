@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from compression.errors import CompressionError, Suggestion
 from compression.quiet import quiet
 from compression.validation import archive
 
-_CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
+_CONFIG, _WEIGHTS, _METADATA = "config.json", "model.weights.h5", "metadata.json"
 _CODE = "invalid_keras"
 
 
@@ -47,10 +48,10 @@ def load_hdf5(path: Path, into: Path, scratch: Path) -> Mapping[str, Any]:
     """A .h5 file of Keras 3 or 2. Errors: CompressionError."""
     numbers = hdf5.check(path)
     with hdf5.opened(path) as file:
-        text = file.attrs.get("model_config")
+        text, version = (file.attrs.get(name) for name in ("model_config", "keras_version"))
     if not isinstance(text, str | bytes):
         raise CompressionError(_CODE, "the file holds no model_config: save the whole model, not its weights")
-    config = keras_config.checked(document.parse(text, _CODE, "model_config"))
+    config = keras_config.checked(document.parse(text, _CODE, "model_config"), _text(version))
     checked = scratch / "checked.h5"
     shutil.copyfile(path, checked)
     with h5py.File(checked, "r+") as file:  # what was checked is what Keras reads
@@ -91,10 +92,24 @@ def _unpack(path: Path, scratch: Path) -> tuple[dict[str, Any], Path]:
             raise CompressionError(_CODE, f"the file holds no {_CONFIG} and {_WEIGHTS}")
         if infos[_CONFIG].file_size > document.MAX_JSON_BYTES:
             raise CompressionError(_CODE, f"{_CONFIG} is too long")
-        config = keras_config.checked(document.parse(file.read(_CONFIG), _CODE, _CONFIG))
+        version = _version(file, infos)
+        config = keras_config.checked(document.parse(file.read(_CONFIG), _CODE, _CONFIG), version)
         with file.open(_WEIGHTS) as source, weights.open("xb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
     return config, weights
+
+
+def _version(file: zipfile.ZipFile, infos: Mapping[str, zipfile.ZipInfo]) -> str:
+    """Of the Keras that wrote it; empty where it does not say."""
+    found = infos.get(_METADATA)
+    if found is None or found.file_size > document.MAX_JSON_BYTES:
+        return ""
+    return _text(document.parse(file.read(found), _CODE, _METADATA).get("keras_version"))
+
+
+def _text(value: Any) -> str:
+    """h5py gives the text of old files as bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
 
 
 class _Inference(nn.Module):

@@ -9,6 +9,7 @@ from typing import Any
 
 os.environ["KERAS_BACKEND"] = "torch"
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from compression import runtime
 from compression.errors import CompressionError
 from compression.formats import load_model
+from tests.compression import hostile
 
 layers = keras.layers
 SERIES = (None, 5)
@@ -143,6 +145,22 @@ def test_others_are_refused_by_name(why: str, tmp_path: Path) -> None:
     assert error.code == "layer_refused"
     assert error.detail.startswith(why)
     assert error.suggestions
+
+
+@pytest.mark.parametrize("suffix", ["keras", "h5"])
+def test_an_activation_that_meant_something_else_is_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model.{suffix}"
+    _sequential(layers.GRU(2, recurrent_activation="hard_sigmoid")).save(path)
+    if suffix == "h5":
+        with h5py.File(path, "r+") as file:
+            file.attrs["keras_version"] = "2.2.4"
+    else:
+        with zipfile.ZipFile(path) as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        members["metadata.json"] = json.dumps({"keras_version": "2.15.0"}).encode()
+        path.write_bytes(hostile.packed(members))
+    with pytest.raises(CompressionError, match="layer_refused: 'hard_sigmoid'"):
+        load_model(path, path.name, tmp_path / "model.onnx", tmp_path)
 
 
 BOMBS: dict[str, Callable[[], Any]] = {
