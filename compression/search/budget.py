@@ -116,14 +116,17 @@ class Excess(BaseModel):
     factor: float = Field(description="how far beyond: 1 is once more than what is allowed")
 
 
+_NORMAL = 1.96
 _LEAST = 0.002
 """A drop is compared with at least this: a budget of 0 is no reason to call a loss infinitely bad."""
 
 
-def excesses(budget: Budget, measured: Measurements) -> list[Excess]:
-    """Every limit that a measured model breaks, worst first."""
+def excesses(budget: Budget, measured: Measurements, errors: float = 0.0) -> list[Excess]:
+    """Every limit that a measured model breaks, worst first. `errors` standard errors are added to what was
+    lost: the best of many trials looks better than it is.
+    """
     found = []
-    for limit, allowed, value in _limits(budget, measured):
+    for limit, allowed, value in _limits(budget, measured, errors):
         if value > allowed:
             scale = max(allowed, _LEAST) if limit in {"max_metric_drop", "min_agreement"} else allowed
             found.append(Excess(limit=limit, allowed=allowed, value=value, factor=(value - allowed) / scale))
@@ -137,13 +140,13 @@ def _named(excess: Excess) -> Excess:
     return excess.model_copy(update={"allowed": 1 - excess.allowed, "value": 1 - excess.value})
 
 
-def _limits(budget: Budget, measured: Measurements) -> Iterator[tuple[str, float, float]]:
+def _limits(budget: Budget, measured: Measurements, errors: float) -> Iterator[tuple[str, float, float]]:
     """Name, what is allowed, what it is; smaller is better in all."""
     after = measured.compressed
     latency = None if after.latency_ms is None else after.latency_ms.p50
     agreed = None if after.agreement is None else 1 - after.agreement
     values = {
-        "max_metric_drop": (budget.max_metric_drop, loss(measured)),
+        "max_metric_drop": (budget.max_metric_drop, loss(measured, errors)),
         "min_agreement": (None if budget.min_agreement is None else 1 - budget.min_agreement, agreed),
         "max_bytes": (budget.max_bytes, after.bytes),
         "max_latency_ratio": (budget.max_latency_ratio, cost("latency", measured)),
@@ -156,10 +159,14 @@ def _limits(budget: Budget, measured: Measurements) -> Iterator[tuple[str, float
             yield name, allowed, value
 
 
-def loss(measured: Measurements) -> float | None:
+def loss(measured: Measurements, errors: float = 0.0) -> float | None:
     """Of the task metric: points, or a share where it has no upper end. None without labels."""
     before, after = measured.original.metric, measured.compressed.metric
-    return None if before is None or after is None else before.loss(after)
+    if before is None or after is None:
+        return None
+    interval = None if measured.drop is None else measured.drop.ci95
+    error = 0.0 if interval is None else (interval[1] - interval[0]) / (2 * _NORMAL)
+    return before.loss(after) + errors * error
 
 
 def cost(objective: Objective, measured: Measurements) -> float | None:
