@@ -1,6 +1,6 @@
 """Which parts of a network go: one after the other, each time the one that is missed least."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,25 +77,24 @@ class Dropper:
         return now
 
     def _next(self, now: Dropped, left: Sequence[Part]) -> Dropped:
-        without = {part.name: parts.without(now.model, part) for part in left}
-        prices = self._prices(now, left, without)
+        prices = self._prices(now.model, left)
         best = min(left, key=lambda part: prices[part.name])
-        model = without[best.name]
+        model = parts.without(now.model, best)
         saved = 0.0 if self._options.count is not None else self._saved(model)
         names = (*now.blocks, *(block.name for block in reversed(best.blocks)))
         return Dropped(model, names, saved, (*now.steps, (best.name, prices[best.name])))
 
-    def _prices(
-        self, now: Dropped, left: Sequence[Part], without: Mapping[str, onnx.ModelProto]
-    ) -> dict[str, float]:
+    def _prices(self, model: onnx.ModelProto, left: Sequence[Part]) -> dict[str, float]:
         """What it costs to be without each part, by the criterion."""
         if self._options.criterion == "influence":
             looked = samples.first(self._split, self._inputs, self._options.samples)
-            return influence(now.model, {part.name: part.source for part in left}, looked)
-        distances = {part.name: self._outputs.distance(without[part.name]) for part in left}
-        if self._options.count is not None:
-            return distances
-        return {name: far / max(self._saved(without[name]), _LEAST) for name, far in distances.items()}
+            return influence(model, {part.name: part.source for part in left}, looked)
+        return {part.name: self._price(parts.without(model, part)) for part in left}
+
+    def _price(self, model: onnx.ModelProto) -> float:
+        """How far its outputs are, for what it saves, where that is what counts."""
+        distance = self._outputs.distance(model)
+        return distance if self._options.count is not None else distance / max(self._saved(model), _LEAST)
 
     @cached_property
     def _outputs(self) -> Outputs:
