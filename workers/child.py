@@ -19,8 +19,9 @@ from compression.measure import compare_all
 from compression.search.selection import carve
 from compression.step import apply_step
 from compression.technique import Report
-from workers import examination, exporting, probes
+from workers import examination, exporting, glances, probes
 from workers.confinement import confine
+from workers.glances import Glance
 from workers.operations import (
     Apply,
     Carve,
@@ -157,6 +158,7 @@ PERFORM: Mapping[type[BaseModel], Callable[[Any, Place], BaseModel]] = {
     Carve: _carve,
     Examine: lambda task, _: examination.run(task),
     Preview: lambda task, _: examination.preview(task),
+    Glance: lambda task, _: glances.run(task),
     Apply: _apply,
     Measure: _measure,
     Convert: lambda task, at: exporting.convert(task, at.into, at.scratch),

@@ -24,6 +24,7 @@ from workers import searching
 from workers.bench import Bench, Cancelled, Desk, Drained, Lost, Stop
 from workers.checkpoints import Checkpoints
 from workers.exports import Exported, Exporting
+from workers.glances import Glance, Glanced
 from workers.lease import JobLease
 from workers.operations import Apply, Carve, Limits, Measure, Measured, Operation
 from workers.sandbox import Done
@@ -95,6 +96,7 @@ class Execution:
         """Errors: CompressionError, Stop."""
         claim = self.claim
         original = StepOutput(claim.artifact_sha256 or claim.model_sha256, 0, {}, claim.model_inspection)
+        self._glance()
         final = pipeline.run(self._steps, original, self._step)
         measured = self._measure(final)
         exported = self._export(final, measured[-1])
@@ -106,6 +108,24 @@ class Execution:
                 claim, exported.artifacts, measured, outcome, environment, exported.failed
             )
         )
+
+    def _glance(self) -> None:
+        """Says at once, before anything trains, where model and data set do not seem to belong together. The
+        job goes on: its owner may know better.
+        """
+        claim = self.claim
+        begun = claim.done or claim.checkpoint_sha256 is not None or claim.trial is not None
+        if begun or self._seen is None or not any(step.trains for step in self._steps):
+            return
+        original = self._desk.file(claim.model_sha256)
+        look = Glance(original=original, data=self._seen, seed=claim.seed, task=self._recipe.task)
+        try:
+            doubts = cast("Glanced", self._run(look).result).doubts
+        except CompressionError as error:
+            _log.warning("no look at the samples", reason=error.code)
+            return
+        for doubt in doubts:
+            self._lease.say(doubt)
 
     @cached_property
     def _steps(self) -> tuple[Technique, ...]:

@@ -11,6 +11,7 @@ from compression.export_check import ExportCheck
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.measurement import Measurements, WantedTask
 from compression.step import StepResult
+from workers.glances import Glance
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 KILL = b"kill"
@@ -214,8 +215,9 @@ class Probe(BaseModel):
         return [self.sample]
 
 
+_Look = Examine | Preview | Glance
 Operation = Annotated[
-    InspectModel | InspectDataset | Carve | Examine | Preview | Apply | Measure | Convert | Prove | Probe,
+    InspectModel | InspectDataset | Carve | _Look | Apply | Measure | Convert | Prove | Probe,
     Field(discriminator="operation"),
 ]
 
