@@ -9,7 +9,7 @@ from app.domain.states import JobState, SearchState
 from app.services.search_runs import Look, told
 from compression.errors import CompressionError, ErrorKind
 from compression.measurement import Measurements
-from compression.search.budget import Excess, excesses
+from compression.search.budget import Excess, excesses, unmeasured
 from compression.search.plan import Moment, plan
 from compression.search.sampler import sample
 from compression.search.space import space
@@ -89,10 +89,11 @@ def _finished(bench: Bench, look: Look) -> bool:
         )
         state = SearchState.CANCELLED if cancelled else SearchState.FAILED
         return bench.insist(lambda: searches.finish(look, state, error=record))
-    broken = excesses(look.budget, Measurements.model_validate(proof.measurements))
+    measured = Measurements.model_validate(proof.measurements)
+    reasons = [_reason(each) for each in excesses(look.budget, measured)]
+    reasons += [f"{limit}: not measured" for limit in unmeasured(look.budget, measured)]
     state = SearchState.CANCELLED if cancelled else SearchState.SUCCEEDED
-    outcome = "unmet" if broken else "met"
-    return bench.insist(lambda: searches.finish(look, state, outcome, [_reason(each) for each in broken]))
+    return bench.insist(lambda: searches.finish(look, state, "unmet" if reasons else "met", reasons))
 
 
 def _reason(excess: Excess) -> str:

@@ -127,10 +127,15 @@ def excesses(budget: Budget, measured: Measurements, errors: float = 0.0) -> lis
     """
     found = []
     for limit, allowed, value in _limits(budget, measured, errors):
-        if value > allowed:
+        if value is not None and value > allowed:
             scale = max(allowed, _LEAST) if limit in {"max_metric_drop", "min_agreement"} else allowed
             found.append(Excess(limit=limit, allowed=allowed, value=value, factor=(value - allowed) / scale))
     return sorted((_named(excess) for excess in found), key=lambda excess: -excess.factor)
+
+
+def unmeasured(budget: Budget, measured: Measurements) -> list[str]:
+    """Limits of which nothing is known."""
+    return [limit for limit, _, value in _limits(budget, measured, 0.0) if value is None]
 
 
 def _named(excess: Excess) -> Excess:
@@ -140,8 +145,10 @@ def _named(excess: Excess) -> Excess:
     return excess.model_copy(update={"allowed": 1 - excess.allowed, "value": 1 - excess.value})
 
 
-def _limits(budget: Budget, measured: Measurements, errors: float) -> Iterator[tuple[str, float, float]]:
-    """Name, what is allowed, what it is; smaller is better in all."""
+def _limits(
+    budget: Budget, measured: Measurements, errors: float
+) -> Iterator[tuple[str, float, float | None]]:
+    """Name, what is allowed, what it is if it was measured; smaller is better in all."""
     after = measured.compressed
     latency = None if after.latency_ms is None else after.latency_ms.p50
     agreed = None if after.agreement is None else 1 - after.agreement
@@ -155,7 +162,7 @@ def _limits(budget: Budget, measured: Measurements, errors: float) -> Iterator[t
         "max_memory": (budget.max_memory, _memory(after.bytes, after.peak_activation_bytes)),
     }
     for name, (allowed, value) in values.items():
-        if allowed is not None and value is not None:
+        if allowed is not None:
             yield name, allowed, value
 
 

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from compression.measurement import Drop
-from compression.search.budget import Budget, excesses, labelled, source
+from compression.search.budget import Budget, excesses, labelled, source, unmeasured
 from tests.compression.search.simulated import DATA, MODEL, measured
 
 
@@ -76,3 +76,7 @@ def test_the_best_of_many_is_judged_with_care() -> None:
     assert excesses(Budget(max_metric_drop=0.01), found) == []
     (excess,) = excesses(Budget(max_metric_drop=0.01), found, 1.0)
     assert excess.value == pytest.approx(0.009 + 0.004 / 1.96)
+
+
+def test_limits_of_which_nothing_is_known_are_named() -> None:
+    assert unmeasured(Budget(max_metric_drop=0.01, max_latency_ms=5), measured(2, 2, 0)) == ["max_latency_ms"]
