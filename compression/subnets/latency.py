@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 from onnx import shape_inference
 
-from compression.graph import channels, profile, shapes
+from compression.graph import profile, shapes
 from compression.graph.shapes import Shape, Shapes
 from compression.model import Model
 from compression.pruning.costs import Costs
@@ -85,8 +85,7 @@ class Latency:
 
     def _seconds(self, subnet: Subnet) -> tuple[float, int]:
         kept = self._space.kept(subnet)
-        looked = self._network.looked
-        sizes = channels.sizes(looked, channels.masks(looked, kept))
+        sizes = self._network.sizes(kept)
         known = {name: Shape(self._types.get(name, 0), size) for name, size in sizes.items()}
         return self.table.seconds(self._network.carved(kept, subnet.dropped), known)
 

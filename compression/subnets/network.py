@@ -1,9 +1,10 @@
 """A network that can be carved: its groups of channels, and its residual blocks."""
 
+import math
 from collections.abc import Collection, Mapping
 from functools import cached_property
+from typing import NamedTuple
 
-import numpy as np
 import onnx
 
 from compression import runtime
@@ -21,6 +22,7 @@ class Network:
         self.feeds = feeds
         self.looked = channels.find(model.proto, feeds)
         self._blocks = blocks.find(self.looked.model.graph, self.looked.shapes)
+        self._known: dict[tuple[str, ...], _Left] = {}
 
     @cached_property
     def groups(self) -> Mapping[str, Group]:
@@ -42,30 +44,45 @@ class Network:
                 proto = blocks.drop(proto, block)
         return proto
 
-    def told(self, kept: Kept, dropped: Collection[str]) -> dict[str, list[int]]:
+    def told(self, kept: Kept, dropped: tuple[str, ...]) -> dict[str, list[int]]:
         """The same cut, without the groups that go with these blocks: for the network that is left."""
-        read = self._read(dropped)
+        read = self._left(dropped).read
         return {n: list(units) for n, units in kept.items() if self.groups[n].produced[0].tensor in read}
 
-    def cost(self, kept: Kept, dropped: Collection[str]) -> tuple[int | None, int]:
+    def sizes(self, kept: Kept) -> dict[str, tuple[int, ...]]:
+        """Shapes of one sample after the cut, from the numbers of units alone."""
+        after = dict(self.looked.shapes)
+        for name, units in kept.items():
+            gone = self.groups[name].size - len(units)
+            for member in self.groups[name].members:
+                shape = list(after[member.tensor])
+                shape[member.axis] -= gone * member.indices.shape[1]
+                after[member.tensor] = tuple(shape)
+        return after
+
+    def cost(self, kept: Kept, dropped: tuple[str, ...]) -> tuple[int | None, int]:
         """Multiply-accumulates of a sample (None where they cannot be told), and parameters, when carved."""
-        after = channels.sizes(self.looked, channels.masks(self.looked, kept))
-        read = self._read(dropped)
-        params = sum(int(np.prod(after[name])) for name in self._weights if name in read)
-        return macs.count(
-            self._left(dropped), {name: Shape(0, shape) for name, shape in after.items()}
-        ), params
+        after, left = self.sizes(kept), self._left(dropped)
+        params = sum(math.prod(after[name]) for name in left.weights)
+        return macs.count(left.nodes, {name: Shape(0, shape) for name, shape in after.items()}), params
 
-    @cached_property
-    def _weights(self) -> tuple[str, ...]:
-        graph = self.looked.model.graph
-        return tuple(one.name for one in weights.weights(graph) if one.name in self.looked.shapes)
+    def _left(self, dropped: tuple[str, ...]) -> "_Left":
+        if dropped not in self._known:
+            gone = {
+                name for block in self._blocks if block.name in dropped for name in (block.name, *block.inner)
+            }
+            graph = self.looked.model.graph
+            nodes = [node for node in graph.node if gone.isdisjoint(node.output)]
+            read = set().union(*(walk.reads(node) for node in nodes))
+            stored = (one.name for one in weights.weights(graph))
+            held = [name for name in stored if name in read and name in self.looked.shapes]
+            self._known[dropped] = _Left(nodes, read, held)
+        return self._known[dropped]
 
-    def _read(self, dropped: Collection[str]) -> set[str]:
-        return set().union(*(walk.reads(node) for node in self._left(dropped)))
 
-    def _left(self, dropped: Collection[str]) -> list[onnx.NodeProto]:
-        gone = {
-            name for block in self._blocks if block.name in dropped for name in (block.name, *block.inner)
-        }
-        return [node for node in self.looked.model.graph.node if gone.isdisjoint(node.output)]
+class _Left(NamedTuple):
+    """Of a network without some of its blocks."""
+
+    nodes: list[onnx.NodeProto]
+    read: set[str]
+    weights: list[str]

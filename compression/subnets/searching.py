@@ -89,7 +89,7 @@ class _Searching:
             "finalists": told(played),
             "supernet": history,
         }
-        return played[0].model, _Choice(details["kept"], details["dropped"], details)
+        return played[0].model, _Choice(details["kept"], tuple(details["dropped"]), details)
 
     def recovered(self, chosen: Model, choice: _Choice) -> tuple[Model, Mapping[str, Any]]:
         options, context = self._options, self._context

@@ -1,12 +1,12 @@
 """Subnet search: the best part of a network for a budget, found by training all parts together."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from compression.inspection import ModelInspection, Trait
-from compression.proposal import Stage
+from compression.inspection import DatasetInspection, ModelInspection, Trait
+from compression.proposal import Proposal, Stage
 from compression.technique import Applied, Context, Need, Promise, Technique
 from compression.training.options import Training
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from compression.model import Model
 
 _LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
+_ENOUGH = 2000
+"""Samples for a supernet to learn more than it forgets."""
 Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
@@ -99,9 +101,9 @@ class SubnetSearch(Technique):
         description="sub-networks by chance at each step, beside the widest within the budget and one of "
         "half of it",
     )
-    trials: int = Field(default=200, ge=1, le=100_000, description="sub-networks that are judged")
+    trials: int = Field(default=120, ge=1, le=100_000, description="sub-networks that are judged")
     population: int = Field(
-        default=32,
+        default=24,
         ge=2,
         le=10_000,
         description="of a generation of nsga2; trials by chance before tpe learns",
@@ -147,6 +149,23 @@ class SubnetSearch(Technique):
 
         step = cls()
         return elastic(model, step.widths, step.round_to)
+
+    @classmethod
+    def proposals(cls, model: ModelInspection, data: DatasetInspection | None) -> Iterable[Proposal]:
+        """Where there is much to go and enough to learn from: else channel_pruning is as good and quicker."""
+        samples = 0 if data is None else data.splits.get("train", data.splits.get("calibration", 0))
+        saved = model.abilities.get("subnet_search", {}).get("searchable_macs") or 0.0
+        for ratio, drop in ((0.75, 0.01), (0.875, 0.02)):
+            if samples >= _ENOUGH and saved >= ratio:
+                yield Proposal(
+                    cls(ratio=ratio),
+                    smaller=1 / (1 - ratio),
+                    faster=1 / (1 - ratio) ** 0.8,
+                    drop=drop,
+                    confidence="low",
+                    why=f"sub-networks save up to {saved:.0%} of the multiply-accumulates, and the more is "
+                    "to go, the more it matters from where",
+                )
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.subnets.options import Options
