@@ -106,20 +106,21 @@ def calibrate(
     needed = sum(known[name].elements * 4 for name in names if name in known)
     size = split.batch_size(inputs, int(np.clip(BATCH_BYTES // max(needed, 1), 1, LARGEST_BATCH)))
     samples = min(samples, split.n)
-    session = _session(model, _added(model, names, known, int(np.clip(COUNTED // samples, 1, SAMPLE))), using)
+    opened = session(model, _added(model, names, known, int(np.clip(COUNTED // samples, 1, SAMPLE))), using)
     outputs = [_output(name, what) for name in names for what in OBSERVED]
     found = {name: Statistics() for name in names}
-    runs = islice(_feeds(split, inputs, size), -(-samples // size))
+    runs = islice(batches(split, inputs, size), -(-samples // size))
     while some := list(islice(runs, max(1, ADDED // size))):
         sizes = np.array([len(next(iter(feeds.values()))) for feeds in some], np.float32)
-        results = [runtime.run(session, feeds, outputs) for feeds in some]
+        results = [runtime.run(opened, feeds, outputs) for feeds in some]
         for name, statistics in found.items():
             seen = {what: [values[_output(name, what)] for values in results] for what in OBSERVED}
             statistics.update(seen, sizes)
     return found
 
 
-def _feeds(split: Split, inputs: Sequence[TensorSpec], size: int) -> Iterator[Mapping[str, runtime.Array]]:
+def batches(split: Split, inputs: Sequence[TensorSpec], size: int) -> Iterator[Mapping[str, runtime.Array]]:
+    """Feeds; a last one too short for a fixed batch is filled."""
     fixed = {spec.name for spec in inputs if spec.shape[:1] == (size,)}
     for batch in split.batches(inputs, size):
         yield {name: _filled(value, size) if name in fixed else value for name, value in batch.items()}
@@ -134,7 +135,7 @@ def _output(name: str, what: str) -> str:
     return f"{name}__{what}"
 
 
-def _session(model: onnx.ModelProto, added: onnx.ModelProto, using: Machine) -> ort.InferenceSession:
+def session(model: onnx.ModelProto, added: onnx.ModelProto, using: Machine) -> ort.InferenceSession:
     """What is added is written behind the model: protobuf merges the two, and no weight is copied."""
     if mapped.size(model):
         opened = onnx.ModelProto()
@@ -145,9 +146,9 @@ def _session(model: onnx.ModelProto, added: onnx.ModelProto, using: Machine) -> 
     serialization.write(model, path)
     with path.open("ab") as file:
         file.write(added.SerializePartialToString())
-    session = runtime.session(path, threads=using.threads)
+    made = runtime.session(path, threads=using.threads)
     path.unlink()
-    return session
+    return made
 
 
 def _added(

@@ -17,13 +17,17 @@ from compression.graph import (
     embeddings,
     equalization,
     exclusion,
+    order,
     packing,
     placement,
     qdq,
+    rows,
+    smoothing,
     tensors,
     weight_rounding,
 )
 from compression.graph.calibration import Statistics
+from compression.graph.index import Index
 from compression.graph.plan import Plan, Writer
 from compression.graph.preparation import prepare
 from compression.kernels.ranges import Method
@@ -31,6 +35,16 @@ from compression.kernels.ranges import Method
 PROBE = 16
 """Samples that show the magnitudes of channels, for equalisation."""
 Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Of outliers in what matrix products read."""
+
+    alphas: tuple[float, ...]
+    uniform: bool
+    """The same alpha for all."""
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,7 @@ class Options:
     keep: Literal["auto", "none", "all"]
     """In floats: what integers do not make faster, nothing, or every layer (weights alone are rounded)."""
     samples: int
+    smoothing: Smoothing | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +83,22 @@ def quantize(
     return plan.write(), dict(plan.details)
 
 
+def smoothed(
+    model: onnx.ModelProto, options: Options, using: Resources
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The model in floats, the same function with smoother activations, and what was done.
+
+    Errors: CompressionError `unknown_node`, `nothing_to_quantize`, E_MODEL_RUN.
+    """
+    _check(model, options)
+    prepared = prepare(model, using.scratch)
+    details, moved = smooth(prepared, _chosen(prepared.graph, options), options, using)
+    equalization.rename(prepared.graph, moved)
+    prepared.graph.ClearField("value_info")
+    order.sort(prepared.graph)
+    return prepared, {"smoothed": details}
+
+
 def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
     """Errors: as those of `quantize`."""
     _check(model, options)
@@ -80,6 +111,10 @@ def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
         using.report(0.05, "equalising channels")
         scaled = _equalize(prepared, using)
         details["equalized"] = [tensors[0] for tensors in scaled]
+    if options.smoothing:
+        using.report(0.1, "smoothing")
+        details["smoothed"], moved = smooth(prepared, nodes, options, using)
+        scaled.append(moved)
     scheme = options.scheme
     roundings = weight_rounding.choose(prepared.graph, scheme.weight_bits, per_channel=scheme.per_channel)
     quantized = frozenset() if options.keep == "all" else nodes
@@ -172,6 +207,25 @@ def _equalize(prepared: onnx.ModelProto, using: Resources) -> list[list[str]]:
     seen = _observe(prepared, names, PROBE, using)
     bounds = {name: one.bound for name, one in seen.items() if one.bound is not None}
     return equalization.equalize(prepared.graph, bounds)
+
+
+def smooth(
+    prepared: onnx.ModelProto, nodes: Collection[str], options: Options, using: Resources
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """In place; what was done, and the tensors that hold other values since."""
+    wanted = options.smoothing
+    found = smoothing.groups(prepared.graph, nodes)
+    if wanted is None or not found:
+        return [], []
+    index = Index(prepared.graph)
+    widths = {group.tensor: len(group.weight(index)) for group in found}
+    machine = calibration.Machine(using.scratch, using.threads)
+    seen = rows.observe(prepared, widths, using.split, wanted.samples, machine)
+    bits = options.scheme.weight_bits, options.scheme.activation_bits
+    rule = smoothing.Rule(wanted.alphas, wanted.uniform, bits, options.percentile)
+    details, moved = smoothing.smooth(prepared.graph, found, seen, rule)
+    order.sort(prepared.graph)
+    return details, sorted(moved)
 
 
 def _observe(
