@@ -18,6 +18,7 @@ from compression.dataset import Split
 from compression.graph import channels, tensors, walk
 from compression.graph.channels import Channels, Kept
 from compression.graph.index import Index
+from compression.graph.upstream import upstream
 from compression.kernels.redundancy import regularised
 from compression.pruning.observation import BATCH, POSITIONS, WIDEST, Floats, Reader, readers
 
@@ -102,7 +103,7 @@ def _observed(
     )
     wanted = int(np.clip(-(-ENOUGH // positions), FEWEST, max(samples.most, FEWEST)))
     sessions = [
-        runtime.session(_upstream(model, sources), threads=samples.threads) for model in (looked.model, cut)
+        runtime.session(upstream(model, sources), threads=samples.threads) for model in (looked.model, cut)
     ]
     inputs = tensors.inputs(looked.model.graph)
     size = samples.split.batch_size(inputs, BATCH)
@@ -123,24 +124,6 @@ def _observed(
 def _rows(values: runtime.Array, axis: int) -> runtime.Array:
     moved = np.moveaxis(values, axis, -1)
     return moved.reshape(-1, moved.shape[-1])
-
-
-def _upstream(model: onnx.ModelProto, names: Mapping[str, int]) -> onnx.ModelProto:
-    """What makes these tensors, which become the outputs."""
-    needed, nodes = set(names), []
-    for node in reversed(model.graph.node):
-        if needed & set(node.output):
-            nodes.append(node)
-            needed |= walk.reads(node)
-    part = onnx.ModelProto(
-        ir_version=model.ir_version, opset_import=model.opset_import, functions=model.functions
-    )
-    part.graph.name = model.graph.name
-    part.graph.node.extend(reversed(nodes))
-    part.graph.input.extend(model.graph.input)
-    part.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
-    return part
 
 
 def _correct(
