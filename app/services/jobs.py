@@ -116,12 +116,17 @@ class JobService(JobRuns):
         return job
 
     def delete(self, project_id: str, job_id: str) -> None:
-        """With its artifacts. Errors: NotFound; Conflict `job_not_over`."""
+        """With its artifacts. Errors: NotFound; Conflict `job_not_over`, `job_in_search`."""
         with self._database.write() as connection:
             job = self._job(connection, project_id, job_id)
             if not job.state.over:
                 way = Suggestion(f"Cancel it first: POST /v1/jobs/{job_id}/cancel")
                 raise Conflict("job_not_over", f"The job is {job.state}.", way)
+            if job.trial is not None:
+                way = Suggestion(
+                    f"Delete the search with all its trials: DELETE /v1/searches/{job.search_id}"
+                )
+                raise Conflict("job_in_search", f"The job is trial {job.trial} of a search.", way)
             for table in (artifacts, events, steps, job_models):
                 connection.execute(
                     delete(table).where(table.c.job_id == job_id, table.c.project_id == project_id)

@@ -85,6 +85,8 @@ def test_trials_are_jobs_that_lists_leave_out(worked: Api) -> None:
     assert worked.client.get("/v1/jobs").json()["data"] == []
     (job,) = worked.client.get("/v1/jobs", params={"search_id": search["id"]}).json()["data"]
     assert (job["id"], job["trial"], job["artifacts"]) == (made["job_id"], 0, [])
+    kept = worked.client.delete(f"/v1/jobs/{job['id']}")
+    assert (kept.status_code, kept.json()["code"]) == (409, "job_in_search")
 
 
 def test_pages_of_trials(worked: Api) -> None:
