@@ -11,6 +11,7 @@ from app.adapters.local_blobs import LocalBlobs
 from app.adapters.notify import RedisNotifier
 from app.adapters.queue import CeleryQueue, Queue
 from app.adapters.s3_blobs import S3Blobs
+from app.services.advice import AdviceService
 from app.services.artifacts import ArtifactService
 from app.services.datasets import DatasetService
 from app.services.idempotency import IdempotencyService
@@ -36,6 +37,7 @@ class Services:
     uploads: UploadService
     models: ModelService
     datasets: DatasetService
+    advice: AdviceService
     jobs: JobService
     searches: SearchService
     artifacts: ArtifactService
@@ -58,6 +60,7 @@ def bootstrap(settings: Settings, queue: Queue | None = None) -> Services:
     queue = queue or CeleryQueue(redis)
     notify = RedisNotifier(redis)
     wired = (settings, database, queue, notify)
+    models, datasets = ModelService(*wired), DatasetService(*wired)
     return Services(
         settings=settings,
         database=database,
@@ -67,8 +70,9 @@ def bootstrap(settings: Settings, queue: Queue | None = None) -> Services:
         keys=KeyService(database),
         idempotency=IdempotencyService(database),
         uploads=UploadService(settings, database, store),
-        models=ModelService(*wired),
-        datasets=DatasetService(*wired),
+        models=models,
+        datasets=datasets,
+        advice=AdviceService(database, models, datasets),
         jobs=JobService(*wired),
         searches=SearchService(database, queue, notify),
         artifacts=ArtifactService(database),

@@ -20,6 +20,7 @@ from starlette.staticfiles import StaticFiles
 from app.adapters.logs import configure
 from app.adapters.notify import Listener
 from app.api import (
+    advice,
     artifacts,
     capabilities,
     datasets,
@@ -66,6 +67,7 @@ _RESOURCES = (
     *(
         jobs,
         steps,
+        advice,
         events,
         reports,
         searches,

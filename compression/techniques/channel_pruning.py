@@ -190,6 +190,7 @@ class ChannelPruning(Technique):
 
 def _why(found: Mapping[str, Any], tiny: bool) -> str:
     groups = len(found.get("groups", ()))
-    where = f"{groups} groups of channels, neurons or heads" if groups else "channels or neurons"
+    counted = f"{groups} group{'s' if groups > 1 else ''} of channels, neurons or heads"
+    where = counted if groups else "channels or neurons"
     speed = ", though a network this small spends its time in the runtime itself" if tiny else ""
     return f"{where} can be cut out for good: smaller and faster in any runtime{speed}"

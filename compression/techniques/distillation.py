@@ -163,8 +163,8 @@ class Distillation(Technique):
                 faster=_OVERHEAD if small(model) else faster,
                 drop=drop * _HARDER if few else drop,
                 confidence="medium" if (width, depth) == _MEASURED and not few else "low",
-                why=f"a student of {width:.0%} of the width and {depth:.0%} of the residual blocks learns "
-                "the outputs, labels or none; takes a training as long as the model's own",
+                why=f"a student of {_size(width, depth)} learns the outputs, labels or none; takes a "
+                "training as long as the model's own",
             )
 
     def apply(self, model: "Model", context: Context) -> Applied:
@@ -184,3 +184,9 @@ class Distillation(Technique):
             teacher = distillation.placed(context.models[self.teacher], model, context, "teacher")
         wanted = self.hints if self.hints == "auto" else [hints.Hint(**dict(one)) for one in self.hints]
         return Applied(*distillation.taught(pupil, teacher, context, self.training, wanted))
+
+
+def _size(width: float, depth: float) -> str:
+    parts = [f"{width:.0%} of the width"] if width < 1 else []
+    parts += [f"{depth:.0%} of the residual blocks"] if depth < 1 else []
+    return " and ".join(parts)
