@@ -17,6 +17,7 @@ from compression import mapped
 from compression.dataset import Split
 from compression.errors import CompressionError, ErrorKind
 from compression.inspection import TensorSpec
+from compression.memory import give_back_at_once
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -119,8 +120,10 @@ def map_weights(
     if not tensors:
         return ()
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", mapped.ROOT)
-    if not prepack and mapped.size(model) >= mapped.LARGE:
-        options.add_session_config_entry("session.disable_prepacking", "1")
+    if mapped.size(model) >= mapped.LARGE:
+        give_back_at_once()
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
     values = []
     for tensor in tensors:
         array = mapped.array(tensor)

@@ -10,6 +10,7 @@ import numpy as np
 
 from compression.dataset import Array
 from compression.measurement import Latency, Ratio
+from compression.memory import give_back_memory
 
 Run = Callable[[dict[str, Array]], object]
 Opened = Callable[[int], Run]
@@ -63,6 +64,7 @@ def in_turns(opened: Opened, models: int, feeds: Sequence[dict[str, Array]], see
             _warm_up(run, feeds)
             sitting[index] = _sit({0: run}, cycle(feeds), order, SITTINGS[0])[0]
             del run  # before the next is opened
+            give_back_memory()
         taken.append([sitting[index] for index in range(models)])
     rounds = min(len(times) for sitting in taken for times in sitting)
     return list(np.stack([[times[:rounds] for times in sitting] for sitting in taken], axis=1))

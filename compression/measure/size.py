@@ -71,7 +71,7 @@ def _shape(value: Array) -> shapes.Shape:
 def zstd_bytes(path: Path, level: int = LEVEL) -> int:
     """Streamed, nothing is kept."""
     size = path.stat().st_size
-    threads = -1 if size >= _PARALLEL_FROM else 0
+    threads = -1 if size >= _PARALLEL_FROM and level == LEVEL else 0
     compressor = zstandard.ZstdCompressor(level=level, threads=threads).compressobj(size=size)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         total = sum(len(compressor.compress(data[at : at + _CHUNK])) for at in range(0, size, _CHUNK))

@@ -12,12 +12,12 @@ import torch
 from compression.dataset import Split
 from compression.engine import Engine, Precision, use_precision
 from compression.errors import CompressionError, ErrorKind
+from compression.memory import give_back_memory
 from compression.technique import Context
 from compression.training.batches import Batch, Batches, number
 from compression.training.checkpoint import Checkpoint
 from compression.training.extension import Extension, Stage
 from compression.training.inputs import magnitudes
-from compression.training.memory import give_back_memory
 from compression.training.objective import Objective
 from compression.training.options import Training
 from compression.training.precision import precision_of
