@@ -17,11 +17,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from compression import mapped
 from compression.formats import load_model
-from compression.measure import compare
+from compression.measure import compare, latency
 from compression.step import apply_step
 from workers.supervision import anonymous
 
 mapped.FROM = mapped.LARGE = 1
+latency.SECONDS, latency.LEAST = 0.1, 4
 folder, what = Path(sys.argv[1]), sys.argv[2]
 mib = lambda: anonymous(Path("/proc/self/status").read_text()) / 2**20
 peak = 0.0
