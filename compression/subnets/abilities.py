@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from compression import samples
 from compression.engine import fold_batchnorm, normalise
 from compression.model import Model
@@ -20,7 +22,7 @@ def elastic(model: Model, shares: Sequence[float], round_to: int) -> Mapping[str
     network = Network(ready, next(samples.first(samples.made_up(ready, 0).split, ready.inputs, 1)))
     sizes = {name: group.size for name, group in network.groups.items()}
     counts = widths(sizes, shares, round_to)
-    space = Space({name: range(sizes[name]) for name in counts}, counts, network.blocks)
+    space = Space({name: np.zeros(sizes[name]) for name in counts}, counts, network.blocks)
     smallest = network.cost(space.kept(space.smallest), space.smallest.dropped)
     saved = {
         f"searchable_{name}": round(1 - after / before, 4) if before and after is not None else None

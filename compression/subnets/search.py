@@ -9,13 +9,12 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
 from compression.subnets.options import Options
 from compression.subnets.space import Space, Subnet
+from compression.subnets.starts import starts
 from compression.technique import Report
 
 SCORE = "validation_loss"
-_STARTS = 8
-"""Uniform sub-networks that the first trials are."""
 _STARTED = 0.25
-"""At most this share of the trials."""
+"""At most this share of the trials is given."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ class Search:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(directions=["minimize", "minimize"], sampler=_sampler(options, seed))
-        for start in self._starts(int(options.trials * _STARTED)):
-            study.enqueue_trial(start)
+        for start in starts(self._space, self._price, self._limit)[: max(1, int(options.trials * _STARTED))]:
+            study.enqueue_trial(self._parameters(start), skip_if_exists=True)
         for number in range(options.trials):
             trial = study.ask()
             found = self._tried(self._proposed(trial))
@@ -80,13 +79,6 @@ class Search:
         if subnet not in self._found:
             self._found[subnet] = Found(subnet, self._price(subnet), self._judge(subnet))
         return self._found[subnet]
-
-    def _starts(self, most: int) -> list[dict[str, Any]]:
-        """All groups scaled alike, with all blocks or without some."""
-        droppable = self._space.droppable
-        counts = range(min(droppable, _STARTS - 1) + 1)
-        drops = [self._space.blocks[len(self._space.blocks) - count :] for count in counts]
-        return [self._parameters(Subnet(self._space.largest.widths, gone)) for gone in drops][:most]
 
     def _parameters(self, subnet: Subnet) -> dict[str, Any]:
         widths = zip(self._space.widths, subnet.widths, strict=True)

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from compression.pruning.criteria import Criterion, scores
 from compression.pruning.evidence import Evidence
-from compression.pruning.selection import Kept, Limits
+from compression.pruning.selection import Kept, Limits, Scores
 
 _STAY = 2
 """At least one of so many blocks stays: a network without any would learn little."""
@@ -26,15 +27,20 @@ class Subnet:
 
 @dataclass(frozen=True)
 class Space:
-    """`ranked` has the units of each elastic group, the most important first: a sub-network takes the first
-    of them, so that narrower ones lie within wider ones and can share weights (Yu et al. 2019,
-    arXiv:1812.08928; Cai et al. 2020, arXiv:1908.09791).
+    """`scores` say how much the units of each elastic group matter: a sub-network takes the first of them, so
+    that narrower ones lie within wider ones and can share weights (Yu et al. 2019, arXiv:1812.08928; Cai et
+    al. 2020, arXiv:1908.09791).
     """
 
-    ranked: Mapping[str, Sequence[int]]
+    scores: Scores
     widths: Mapping[str, Sequence[int]]
     """Numbers of units that a group may have, ascending; the last is all."""
     blocks: tuple[str, ...]
+
+    @cached_property
+    def ranked(self) -> Mapping[str, Sequence[int]]:
+        """Units by group, the most important first."""
+        return {name: np.argsort(-own, kind="stable").tolist() for name, own in self.scores.items()}
 
     @property
     def empty(self) -> bool:
@@ -118,8 +124,7 @@ def space(
     """
     found = scores(criterion, evidence) if evidence.looked.groups else {}
     elastic = widths({name: len(values) for name, values in found.items()}, shares, round_to)
-    ranked = {name: np.argsort(-found[name], kind="stable").tolist() for name in elastic}
-    return Space(ranked, elastic, tuple(blocks))
+    return Space({name: found[name] for name in elastic}, elastic, tuple(blocks))
 
 
 def widths(sizes: Mapping[str, int], shares: Sequence[float], round_to: int) -> dict[str, tuple[int, ...]]:

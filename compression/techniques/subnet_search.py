@@ -86,8 +86,8 @@ class SubnetSearch(Technique):
         le=256,
         description="channels of a group stay a multiple of it, of a small group of less",
     )
-    criterion: Literal["taylor", "reconstruction", "l1", "l2", "activation_mean"] = Field(
-        default="taylor",
+    criterion: Literal["reconstruction", "taylor", "l1", "l2", "activation_mean"] = Field(
+        default="reconstruction",
         description="what makes a unit matter: a narrower sub-network has the more important units, by the "
         "criteria of channel_pruning",
     )

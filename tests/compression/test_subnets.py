@@ -26,6 +26,7 @@ from compression.subnets.prices import Counted
 from compression.subnets.search import Found, Search
 from compression.subnets.segments import segments
 from compression.subnets.space import Space, Subnet, widths
+from compression.subnets.starts import ranked, starts
 from compression.subnets.supernet import Sandwich, Supernet
 from compression.technique import Context, quiet
 from compression.training.batches import Batch
@@ -49,9 +50,9 @@ def whole_space(of: Network) -> Space:
     """Of groups whose order of importance is by chance."""
     sizes = {name: group.size for name, group in of.groups.items()}
     random = np.random.default_rng(1)
-    ranked = {name: random.permutation(size).tolist() for name, size in sizes.items()}
+    scores = {name: random.random(size) for name, size in sizes.items()}
     counts = {name: tuple(range(2, size + 1)) for name, size in sizes.items()}
-    return Space(ranked, counts, of.blocks)
+    return Space(scores, counts, of.blocks)
 
 
 def run(model: onnx.ModelProto, x: runtime.Array) -> runtime.Array:
@@ -105,6 +106,22 @@ def test_not_more_than_half_of_the_blocks_go() -> None:
     assert space.fitted(Subnet((), space.blocks), lambda _one: 0.0, 1.0).dropped == ("c", "d", "e")
     assert space.size == 1 + 5 + 10 + 10
     assert {len(drawn(space, seed).dropped) for seed in range(40)} == {0, 1, 2, 3}
+
+
+def test_the_start_by_importance_leaves_out_what_matters_least_for_its_cost() -> None:
+    scores = {"matters": np.full(8, 9.0), "costs": np.arange(1.0, 9), "idle": np.full(8, 0.1)}
+    space = Space(scores, {name: tuple(range(1, 9)) for name in scores}, ("block",))
+
+    def price(subnet: Subnet) -> float:
+        matters, costs, idle = subnet.widths
+        return (matters + 3 * costs + idle) / 35
+
+    assert ranked(space, price, 0.6) == Subnet((7, 4, 2))
+    assert ranked(space, price, -1) is None
+    first, *uniform = starts(space, price, 0.6)
+    assert first == Subnet((7, 4, 2))
+    assert [one.dropped for one in uniform] == [(), ("block",)]
+    assert all(max(one.widths) - min(one.widths) <= 1 for one in uniform)
 
 
 # Carving and its costs
@@ -282,7 +299,7 @@ def test_each_segment_is_measured_once(tmp_path: Path) -> None:
 def test_latency_of_a_wide_network_follows_its_width(tmp_path: Path) -> None:
     model = normalise(Model(_wide()))
     of = Network(model, {"x": np.zeros((1, 64, 32, 32), np.float32)})
-    space = Space({"w0": range(128)}, {"w0": (16, 64, 128)}, ())
+    space = Space({"w0": np.zeros(128)}, {"w0": (16, 64, 128)}, ())
     latency = Latency(of, space, tmp_path)
     predicted = [latency.of(Subnet((at,))) for at in range(3)]
     assert predicted[2] == 1
@@ -323,7 +340,7 @@ def options(**fields: Any) -> Options:
 
 
 PLAIN = Space(
-    {name: range(8) for name in "abc"}, {name: tuple(range(1, 9)) for name in "abc"}, ("first", "second")
+    {name: np.zeros(8) for name in "abc"}, {name: tuple(range(1, 9)) for name in "abc"}, ("first", "second")
 )
 
 
