@@ -41,7 +41,8 @@ def allocate(layers: Mapping[str, Sequence[Option]], wanted: float) -> dict[str,
     """The index of its option for each layer that changes; None if all together cannot save so much.
 
     The cheapest step along any layer's frontier comes next, which is the best there is for what it saves, as
-    frontiers are convex (Shoham and Gersho 1988).
+    frontiers are convex (Shoham and Gersho 1988). What the last step saves too much is given back, where a
+    layer has an option in between.
     """
     steps: list[_Step] = []
     for name, options in layers.items():
@@ -55,6 +56,23 @@ def allocate(layers: Mapping[str, Sequence[Option]], wanted: float) -> dict[str,
     for step in sorted(steps):
         if saved >= wanted:
             break
+        chosen.pop(step.layer, None)  # the latest stands last
         chosen[step.layer] = step.option
         saved += step.saving
-    return chosen if saved >= wanted else None
+    return _tightened(layers, chosen, saved - wanted) if saved >= wanted else None
+
+
+def _tightened(
+    layers: Mapping[str, Sequence[Option]], chosen: dict[str, int], spare: float
+) -> dict[str, int]:
+    """Each layer, the latest first, with the least loss for which there is enough to spare."""
+    kept: dict[str, int] = {}
+    for name in reversed(chosen):
+        own, now = layers[name], layers[name][chosen[name]].saving
+        if now <= spare:
+            spare -= now
+            continue
+        enough = [at for at, option in enumerate(own) if option.saving >= now - spare]
+        kept[name] = min(enough, key=lambda at: (own[at].loss, -own[at].saving))
+        spare = max(spare - (now - own[kept[name]].saving), 0.0)
+    return kept

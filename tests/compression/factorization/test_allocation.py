@@ -26,7 +26,7 @@ def test_a_frontier_is_convex_and_below_every_option(own: list[Option]) -> None:
 
 @given(st.lists(options, min_size=1, max_size=3), st.integers(1, 60).map(float))
 @settings(max_examples=60, deadline=None)
-def test_nothing_saves_as_much_as_was_chosen_and_loses_less(
+def test_enough_is_saved_and_no_layer_alone_could_do_better(
     layers: list[list[Option]], wanted: float
 ) -> None:
     named = {str(at): own for at, own in enumerate(layers)}
@@ -35,10 +35,28 @@ def test_nothing_saves_as_much_as_was_chosen_and_loses_less(
     assert (chosen is None) == (best < wanted)
     if chosen is None:
         return
-    saved, lost = (sum(named[name][at][part] for name, at in chosen.items()) for part in (0, 1))
+    picked = {name: named[name][at] for name, at in chosen.items()}
+    saved = sum(option.saving for option in picked.values())
     assert saved >= wanted
+    for name, own in picked.items():
+        rest = saved - own.saving
+        for option in (Option(0.0, 0.0), *named[name]):
+            assert rest + option.saving < wanted or option.loss >= own.loss
+
+
+@given(st.lists(options, min_size=1, max_size=3), st.integers(1, 60).map(float))
+@settings(max_examples=60, deadline=None)
+def test_it_loses_no_more_than_the_best_that_saves_one_step_more(
+    layers: list[list[Option]], wanted: float
+) -> None:
+    named = {str(at): own for at, own in enumerate(layers)}
+    chosen = allocate(named, wanted)
+    if chosen is None:
+        return
+    lost = sum(named[name][at].loss for name, at in chosen.items())
+    step = max(option.saving for own in layers for option in own)
     for picks in product(*([Option(0.0, 0.0), *own] for own in layers)):
-        if sum(option.saving for option in picks) >= saved:
+        if sum(option.saving for option in picks) >= wanted + step:
             assert sum(option.loss for option in picks) >= lost - 1e-9
 
 
