@@ -11,6 +11,7 @@ LEVELS_64: Step = {**INT8, "weight_bits": 6}
 """Stored and run as int8; the other levels would only be paid for in the download."""
 PARE = "Pare"
 CRITERIA = {"norm": "torch-pruning, norm", "taylor": "torch-pruning, Taylor"}
+EIGHTH_OF_MACS = "an eighth of the MACs"
 HALF, QUARTER, FAST = "half the MACs", "a quarter of the MACs", "half the latency"
 INTERVAL = 0.47
 """Points: half the 95 % interval of an accuracy of 94 % on 10,000 images."""
@@ -64,6 +65,7 @@ def entries(epochs: Epochs) -> Iterator[Entry]:
     yield from _four_bits(epochs)
     yield from _students(epochs)
     yield from _direction(epochs)
+    yield from _searched(epochs)
 
 
 def _at_most(figure: str, value: float) -> Bound:
@@ -107,6 +109,21 @@ def _cutting_peers(subject: str, epochs: Epochs) -> Iterator[Entry]:
     half = _torch_pruning("norm", 0.5, epochs.recovery)
     steps: Steps = (half, {"peer": "nncf_static"})
     yield Entry(subject, f"{HALF} + int8", "torch-pruning, norm + NNCF", steps)
+
+
+def _searched(epochs: Epochs) -> Iterator[Entry]:
+    """Beside uniform width scaling trained as long: a step of the supernet takes as long as 3.5 of the
+    sub-network, and each of the four finalists is trained for an epoch.
+    """
+    step = {"technique": "subnet_search", "training": {"epochs": epochs.recovery}}
+    as_long = {"epochs": 3.5 * epochs.recovery + 4 + epochs.recovery}
+    for recipe, ratio in ((HALF, 0.5), (QUARTER, 0.75), (EIGHTH_OF_MACS, 0.875)):
+        scaled = cut(ratio, as_long, scope="uniform", round_to=8)
+        uniform = Entry("resnet", recipe, "Pare, uniform width", (scaled,))
+        yield uniform
+        searched = {**step, "ratio": ratio, "recovery": {"epochs": epochs.recovery}}
+        better = (_at_most("below", -INTERVAL),)
+        yield Entry("resnet", recipe, "Pare, subnet_search", (searched,), better, (uniform.name,))
 
 
 def _sparse(subject: str, epochs: Epochs) -> Iterator[Entry]:
