@@ -209,7 +209,8 @@ def _insert(group: Group, by: Floats, graph: onnx.GraphProto) -> None:
     name = f"{group.tensor}_smoothed"
     graph.initializer.append(numpy_helper.from_array(1 / by, f"{name}_factors"))
     graph.node.append(helper.make_node("Mul", [group.tensor, f"{name}_factors"], [name], name))
-    described = next(one for one in (*graph.value_info, *graph.input) if one.name == group.tensor)
+    values = (*graph.value_info, *graph.input, *graph.output)
+    described = next(value for value in values if value.name == group.tensor)
     graph.value_info.add().CopyFrom(described)
     graph.value_info[-1].name = name
     for node in group.readers:

@@ -62,11 +62,12 @@ class SmoothQuantization(Technique):
     weight_bits: int = Field(default=8, ge=2, le=8, description="bits of a weight")
     activation_bits: int = Field(default=8, ge=2, le=8, description="bits of an activation")
     ranges: Literal["auto", "minmax", "percentile", "entropy", "mse"] = Field(
-        default="auto",
-        description="how the range of an activation is found; auto: per tensor, by least error",
+        default="percentile",
+        description="how the range of an activation is found; auto: per tensor, by least error, which cuts "
+        "off what is rare but matters to an encoder",
     )
     percentile: float = Field(
-        default=99.99, gt=50, le=100, description="share of values inside the range, per cent"
+        default=99.999, gt=50, le=100, description="share of values inside the range, per cent"
     )
     exclude: tuple[str, ...] = Field(
         default=(),

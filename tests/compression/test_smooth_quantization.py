@@ -152,6 +152,17 @@ def test_what_comes_before_takes_the_factors(head: str, apply: Apply) -> None:
     np.testing.assert_allclose(found, reference, rtol=0, atol=1e-5 * np.abs(reference).max())
 
 
+def test_a_tensor_that_is_an_output_too_keeps_its_values(apply: Apply) -> None:
+    model = encoder(outlier=100.0)
+    model.graph.output.append(helper.make_tensor_value_info("middle", TensorProto.FLOAT, ["b", "l", WIDTH]))
+    made = apply(model, quantize=False)
+    assert [one["folded"] for one in made.details["smoothed"] if one["tensor"] == "middle"] == [False]
+    reference, found = (
+        runtime.run(runtime.session(one), FEEDS)["middle"] for one in (model, made.model.proto)
+    )
+    np.testing.assert_allclose(found, reference, atol=1e-3)
+
+
 def test_a_model_without_matrices_is_refused(apply: Apply, normalise: Normalise) -> None:
     inspection = Model.open(normalise(encoder())).inspect()
     convolutional = inspection.model_copy(update={"operators": {"Conv": 3}})
