@@ -53,7 +53,9 @@ class Measurement(BaseModel):
 
     model_config = _FROZEN
     bytes: int
-    bytes_zstd: int = Field(description="size as downloaded with zstd -19")
+    bytes_zstd: int = Field(
+        description="size as downloaded with zstd -19; -3 where a model has more than 256 MiB"
+    )
     params: int
     nonzero_params: int
     macs: int | None = Field(description="multiply-accumulates of one sample")

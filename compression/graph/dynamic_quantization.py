@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, shape_inference
+from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from compression import mapped
-from compression.graph import interface, shapes, stand_ins, walk
+from compression.graph import interface, stand_ins, walk
 from compression.graph.index import Index
+from compression.graph.preparation import add_types
 from compression.mapped import Store
 from compression.quiet import quiet
 from compression.runtime import running
@@ -37,13 +38,11 @@ def quantize(model: onnx.ModelProto, options: Options, scratch: Path) -> onnx.Mo
     """Errors: CompressionError E_MODEL_RUN."""
     source = onnx.ModelProto()
     source.CopyFrom(model)
-    large = stand_ins.exchange(source.graph, _contracted(Index(source.graph), options.layers))
     extra = {}
-    if large:  # shapes of stand-ins do not fit: types must be known
+    if mapped.size(source):  # shapes of stand-ins do not fit: types must be known
         extra["DefaultTensorType"] = TensorProto.FLOAT
-        typed = shape_inference.infer_shapes(shapes.skeleton(model))
-        source.graph.ClearField("value_info")
-        source.graph.value_info.extend(typed.graph.value_info)
+        add_types(source)
+    large = stand_ins.exchange(source.graph, _contracted(Index(source.graph), options.layers))
     quantized = _quantize(mapped.loaded(source), options, extra, scratch)
     quantized.graph.ClearField("value_info")
     interface.restore(quantized, model)

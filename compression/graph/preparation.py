@@ -31,12 +31,12 @@ def prepare(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
         raised = _raised(model)
     prepared = _folded(raised, scratch)
     interface.restore(prepared, model)
-    _type(prepared)
+    add_types(prepared)
     _fuse_hard_swish(prepared.graph)
     _pool_means(prepared)
     _untie(prepared.graph)
     _name_nodes(prepared.graph)
-    _type(prepared)
+    add_types(prepared)
     return prepared
 
 
@@ -75,8 +75,8 @@ def _folded(model: onnx.ModelProto, scratch: Path) -> onnx.ModelProto:
     return result
 
 
-def _type(model: onnx.ModelProto) -> None:
-    """Types and, where known, shapes of all tensors."""
+def add_types(model: onnx.ModelProto) -> None:
+    """Types and, where known, shapes of all tensors, in place."""
     inferred = shape_inference.infer_shapes(shapes.skeleton(model))
     model.graph.ClearField("value_info")
     model.graph.value_info.extend(inferred.graph.value_info)

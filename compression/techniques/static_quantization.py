@@ -108,7 +108,11 @@ class StaticQuantization(Technique):
         from compression.graph import preparation, qdq, shares
 
         with TemporaryDirectory() as scratch:
-            prepared = preparation.prepare(_source(model), Path(scratch))
+            if model.is_large:  # folding it would take longer than anybody waits
+                prepared = model.copy_outline()
+                preparation.add_types(prepared)
+            else:
+                prepared = preparation.prepare(model.proto, Path(scratch))
             nodes = [node for node in qdq.quantizable(prepared.graph) if node.op_type in qdq.WEIGHTED]
             return {"layers": len(nodes), "macs_share": shares.of_macs(prepared, model.inputs, nodes)}
 

@@ -140,6 +140,7 @@ def test_a_model_is_examined(sandbox: Sandbox, cnn: Path, tmp_path: Path) -> Non
 
 def test_of_a_large_model_only_the_outline_is_examined(cnn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What needs all weights in memory has nothing to say, the others say the same."""
+    monkeypatch.setattr(examination, "SECONDS", 60)
     whole = examination.run(Examine(model=cnn)).abilities
     for name in ("FROM", "LEAST", "LARGE"):
         monkeypatch.setattr(mapped, name, 1)
