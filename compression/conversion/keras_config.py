@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from compression.conversion.keras_names import ACTIVATIONS, LAYERS, MODELS, OPERATIONS, PARTS
+from compression.conversion.keras_names import ACTIVATIONS, ARITHMETIC, LAYERS, MODELS, OPERATIONS, PARTS
 from compression.errors import CompressionError, Suggestion
 
-_KNOWN = LAYERS | MODELS | PARTS | OPERATIONS
+_KNOWN = LAYERS.union(MODELS, PARTS, *OPERATIONS.values())
+_EXACT = 1 << 53
 _FLOATS = {"mixed_float16": "float32", "mixed_bfloat16": "float32"}
 _LATER = ("compile_config", "shared_object_id")
 """Not needed for inference, or another way to name an object."""
@@ -65,7 +66,7 @@ def _object(value: dict[str, Any], depth: int) -> Any:
     if name == "function":
         return _activation(value.get("config"))
     if name not in _KNOWN:
-        raise refused(str(name), "not among the layers that are read")
+        raise refused(str(name), "not among the layers and operations that are read")
     _check_origin(name, module, value.get("registered_name"))
     if name in ("DTypePolicy", "Policy"):
         return _precision(value)
@@ -73,6 +74,8 @@ def _object(value: dict[str, Any], depth: int) -> Any:
     kept.pop("registered_name", None)
     if module is not None:
         kept["module"] = _module(name, module)
+        if ".ops." in module and name in ARITHMETIC:
+            kept["inbound_nodes"] = [_promoted(node) for node in kept.get("inbound_nodes", [])]
     if isinstance(kept.get("config"), dict):
         kept["config"] = _MENDED.get(name, _same)(kept["config"])
     return kept
@@ -91,13 +94,33 @@ def _module(name: str, module: str) -> str:
     """Where Keras 3 has it; a class is never looked for where the file says."""
     if name in MODELS:
         return "keras.src.models.functional" if name == "Functional" else "keras"
-    if name in OPERATIONS:
-        return "keras.src.ops.numpy"
+    if ".ops." in module:
+        return _operations(name, module)
     if name in LAYERS and not (name == "Identity" and "initializers" in module):
         return "keras.layers"
     return "keras." + next(
         (kind for kind in ("regularizers", "constraints") if f"{kind}" in module), "initializers"
     )
+
+
+def _operations(name: str, module: str) -> str:
+    if name not in OPERATIONS.get(module, ()):
+        raise refused(name, f"not among the operations of {module[:80]!r} that are read")
+    return module
+
+
+def _promoted(node: Any) -> Any:
+    """A whole number beside floats is one of them, as Keras has it: its exporter would leave it whole."""
+    arguments = node.get("args") if isinstance(node, dict) else None
+    if not isinstance(arguments, list) or not any(map(_is_float, arguments)):
+        return node
+    numbers = [float(one) if type(one) is int and abs(one) < _EXACT else one for one in arguments]
+    return {**node, "args": numbers}
+
+
+def _is_float(argument: Any) -> bool:
+    config = argument.get("config") if isinstance(argument, dict) else None
+    return isinstance(config, dict) and "float" in str(config.get("dtype"))
 
 
 def _activation(name: Any) -> str:

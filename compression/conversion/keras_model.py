@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from compression.conversion import document, hdf5, keras_config, keras_recurrent
 from compression.conversion.convert import convert
 from compression.conversion.failures import converting, failed
-from compression.conversion.keras_names import OPERATIONS
+from compression.conversion.keras_names import LAYERS, OPERATIONS
 from compression.conversion.original import Argument, Original
 from compression.errors import CompressionError, Suggestion
 from compression.quiet import quiet
@@ -65,8 +65,9 @@ def load_hdf5(path: Path, into: Path, scratch: Path) -> Mapping[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    """Keras does not find in a .h5 the operations that it wrote there for masks."""
-    operations = {name: getattr(numpy, name) for name in OPERATIONS}
+    """Keras does not find in a .h5 the operations that it wrote there, for masks say."""
+    names = OPERATIONS[numpy.__name__] - LAYERS
+    operations = {name: getattr(numpy, name) for name in names}
     return keras.saving.load_model(path, operations, compile=False, safe_mode=True)
 
 

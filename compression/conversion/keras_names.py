@@ -1,5 +1,7 @@
 """What of Keras is known: each name means one class of its own, which runs nothing of the file's."""
 
+from collections.abc import Mapping
+
 LAYERS = frozenset(
     [
         "Activation",
@@ -117,14 +119,111 @@ PARTS = frozenset(
         "MinMaxNorm",
         "NonNeg",
         "UnitNorm",
+        "__ellipsis__",
         "__keras_tensor__",
+        "__numpy__",
+        "__slice__",
+        "__tensor__",
         "DTypePolicy",
         "Policy",
     ]
 )
-"""Initializers, regularizers and constraints; a trained model needs none, but its file names them."""
-OPERATIONS = frozenset({"Any", "NotEqual"})
-"""What makes the masks of Embedding and Masking; a Functional model names it."""
+"""Initializers, regularizers and constraints: a trained model needs none, but its file names them. And what
+arguments of operations may be.
+"""
+OPERATIONS: Mapping[str, frozenset[str]] = {
+    "keras.src.ops.numpy": frozenset(
+        [
+            "Absolute",
+            "Add",
+            "Any",
+            "Clip",
+            "Concatenate",
+            "Cos",
+            "Divide",
+            "Equal",
+            "Exp",
+            "ExpandDims",
+            "Flip",
+            "GetItem",
+            "Greater",
+            "GreaterEqual",
+            "Less",
+            "LessEqual",
+            "Log",
+            "LogicalAnd",
+            "LogicalNot",
+            "LogicalOr",
+            "Matmul",
+            "Max",
+            "Maximum",
+            "Mean",
+            "Min",
+            "Minimum",
+            "Moveaxis",
+            "Multiply",
+            "Negative",
+            "NotEqual",
+            "Power",
+            "Reshape",
+            "Sign",
+            "Sin",
+            "Split",
+            "Sqrt",
+            "Square",
+            "Squeeze",
+            "Stack",
+            "Subtract",
+            "Sum",
+            "Swapaxes",
+            "Tanh",
+            "Transpose",
+            "TrueDivide",
+            "Where",
+        ]
+    ),
+    "keras.src.ops.nn": frozenset(
+        [
+            "Elu",
+            "Gelu",
+            "HardSigmoid",
+            "HardSilu",
+            "LeakyRelu",
+            "LogSigmoid",
+            "LogSoftmax",
+            "Relu",
+            "Relu6",
+            "Selu",
+            "Sigmoid",
+            "Silu",
+            "Softmax",
+            "Softplus",
+            "Softsign",
+        ]
+    ),
+}
+"""By module, as a Functional model names what was done between its layers, by itself (x + y) or by the masks
+of Embedding and Masking. Some have the name of a layer.
+"""
+ARITHMETIC = frozenset(
+    [
+        "Add",
+        "Divide",
+        "Equal",
+        "Greater",
+        "GreaterEqual",
+        "Less",
+        "LessEqual",
+        "Maximum",
+        "Minimum",
+        "Multiply",
+        "NotEqual",
+        "Power",
+        "Subtract",
+        "TrueDivide",
+    ]
+)
+"""Of two values, which come to have one type."""
 ACTIVATIONS = frozenset(
     [
         "celu",

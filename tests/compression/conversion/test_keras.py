@@ -69,6 +69,24 @@ def test_convolutions_are_not_kept_apart(tmp_path: Path) -> None:
     assert found.operators["Transpose"] == 2  # at the input, and at the mean over height and width
 
 
+def _operations() -> Any:
+    keras.utils.set_random_seed(0)
+    x = keras.Input((6, 4), name="x")
+    y = 1 - keras.layers.Dense(4)(x) * 2 + x
+    y = keras.ops.softmax(keras.ops.matmul(y, keras.ops.transpose(x, (0, 2, 1))))
+    y = keras.ops.concatenate([y, keras.ops.relu(y[:, 1:3])], axis=1) * np.arange(6, dtype=np.float32)
+    return keras.Model(x, keras.ops.mean(y, axis=1) > 0.5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_operations_between_layers_compute_the_same(tmp_path: Path) -> None:
+    _operations().save(tmp_path / "model.keras")
+    found = load_model(tmp_path / "model.keras", "model.keras", tmp_path / "model.onnx", tmp_path)
+    assert found.conversion is not None
+    assert found.conversion.difference == 0  # of true and false
+    assert {"MatMul", "Softmax", "Relu", "Slice"} <= set(found.operators)
+
+
 def _refusal(path: Path, tmp_path: Path) -> str:
     with pytest.raises(CompressionError) as refusal:
         load_model(path, path.name, tmp_path / "model.onnx", tmp_path)
@@ -87,6 +105,9 @@ HOSTILE = [
     {"class_name": "TFSMLayer", "module": "keras.layers", "config": {"filepath": "/x"}},
     {"class_name": "TorchModuleWrapper", "module": "keras.layers", "config": {}},
     {"class_name": "__lambda__", "config": {"value": ""}},
+    {"class_name": "Map", "module": "keras.src.ops.core", "config": {}},
+    {"class_name": "Repeat", "module": "keras.src.ops.numpy", "config": {"repeats": 1 << 40}},
+    {"class_name": "Add", "module": "keras.src.ops.numpy.evil", "config": {}},
 ]
 
 
