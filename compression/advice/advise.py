@@ -43,7 +43,7 @@ def advise(
     return Advice(
         architecture=architecture(model),
         objective=asked.objective,
-        summary=words.summary(model, pipeline, bolder, asked.objective),
+        summary=words.summary(model, data, (pipeline, bolder), asked.objective),
         notes=tuple(words.notes(model, data, asked.target)),
         recommendations=recommended,
         left_out=tuple(left_out({one.technique for one in recommended}, found, model, data)),

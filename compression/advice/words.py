@@ -44,12 +44,18 @@ _SERVES: Mapping[Objective, str] = {
 
 
 def summary(
-    model: ModelInspection, pipeline: Pipeline | None, bolder: Pipeline | None, objective: Objective
+    model: ModelInspection,
+    data: DatasetInspection | None,
+    pipelines: tuple[Pipeline | None, Pipeline | None],
+    objective: Objective,
 ) -> str:
+    """Of the best pipeline and of a bolder one."""
+    pipeline, bolder = pipelines
     kind = architecture(model)
     said = [f"This is {_KINDS[kind]} of {_count(model.params)} parameters{_macs(model)}.", _COUNSEL[kind]]
     if pipeline is None:
-        said.append(f"Nothing that model and data allow is expected to help with {_SERVES[objective]}.")
+        allowed = "Without a data set nothing" if data is None else "Nothing that model and data allow"
+        said.append(f"{allowed} is expected to help with {_SERVES[objective]}.")
     else:
         said.append(f"For {_SERVES[objective]}: {_listed(pipeline)}. {_expected(pipeline)}")
         if not pipeline.safe:

@@ -123,6 +123,35 @@ def test_an_encoder_without_data_is_quantized_dynamically() -> None:
     assert "more than a point" in advice.summary
 
 
+def test_a_cnn_without_data_needs_some() -> None:
+    advice = asked(CNN, None)
+    assert advice.recipe is None
+    assert "Without a data set nothing" in advice.summary
+    assert "half_precision" in steps(asked(CNN, None, "bytes"))
+
+
+def test_many_steps_are_less_sure_than_each_of_them() -> None:
+    advice = asked(CNN, data(), "download")
+    assert advice.recipe is not None
+    alone = {one.technique: one.strengths[0] for one in advice.recommendations}
+    lost = [alone[name].expected.drop for name in steps(advice)]
+    assert advice.recipe.expected.drop is not None
+    assert advice.recipe.expected.drop.value >= sum(drop.value for drop in lost if drop is not None)
+    if len(steps(advice)) > 2:
+        assert advice.recipe.confidence == "low"
+
+
+def test_what_gains_more_and_may_cost_more_is_told_apart() -> None:
+    advice = asked(CNN, data())
+    assert advice.recipe is not None
+    assert advice.bolder is not None
+    assert advice.bolder.expected.latency.value >= 1.25 * advice.recipe.expected.latency.value
+    assert advice.bolder.expected.drop is not None
+    assert advice.recipe.expected.drop is not None
+    assert advice.bolder.expected.drop.value > advice.recipe.expected.drop.value
+    assert "Bolder" in advice.summary
+
+
 def test_without_labels_agreement_is_asked_for() -> None:
     advice = asked(CNN, data(labelled=False))
     assert advice.recipe is not None
