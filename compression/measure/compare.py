@@ -13,9 +13,7 @@ import onnxruntime as ort
 from compression import mapped, runtime, samples
 from compression.dataset import Array, Dataset, Split
 from compression.inspection import TensorSpec
-from compression.measure import latency, layers, paired, question, slices
-from compression.measure.classification import Classification
-from compression.measure.doubts import doubts
+from compression.measure import doubts, latency, layers, paired, question, slices
 from compression.measure.fidelity import Fidelity
 from compression.measure.question import Asked, Question
 from compression.measure.size import LEVEL, LEVEL_OF_LARGE, Size
@@ -88,9 +86,8 @@ class _Evaluation:
     def finish(self) -> None:
         if self.fidelity.broken_original:
             self.warnings.append("outputs of the original model hold NaN or infinity; they were left out")
-        original = self.scores[0] if self.scores is not None else None
-        if isinstance(original, Classification) and original.confusion is not None:
-            self.warnings += doubts(original.confusion)
+        if self.scores is not None:
+            self.warnings += doubts.of(self.scores[0])
         if self.scores is not None and not self.metrics[0]:
             self.warnings.append(
                 "no label counts, or outputs are no numbers: no task metric, only fidelity was measured"

@@ -26,7 +26,7 @@ def glance(original: Path, data: Path, *, seed: int = 0, task: WantedTask = "aut
     """
     model, until = Model.open(original), time.monotonic() + _SECONDS
     split = _some(samples.held_out(model, Dataset.open(data), seed).split, seed)
-    session = runtime.session(original)
+    session = runtime.session(model.outline)
     asked = question.ask(model, split, task, session)
     if asked.question is None or asked.task not in doubts.TASKS:
         return ()
