@@ -26,11 +26,11 @@ def width(bits: int) -> int | None:
 
 
 def pack(graph: onnx.GraphProto, bits: int) -> None:
-    """Replaces, in place, the int8 matrices and kernels, whose values need no more than so many bits."""
+    """Replaces, in place, the int8 matrices and kernels whose values need no more than so many bits."""
     wide = width(bits)
     if wide is None:
         return
-    chosen = [tensor for tensor in graph.initializer if _packable(tensor, 8 // wide)]
+    chosen = [tensor for tensor in graph.initializer if _packable(tensor, 8 // wide) and _fits(tensor, wide)]
     for tensor in chosen:
         graph.initializer.remove(tensor)
         _place(graph, tensor.name, mapped.array(tensor), wide)
@@ -61,6 +61,11 @@ def _packable(tensor: onnx.TensorProto, per_byte: int) -> bool:
         and size >= FEWEST
         and not size % per_byte
     )
+
+
+def _fits(tensor: onnx.TensorProto, wide: int) -> bool:
+    values = mapped.array(tensor)
+    return bool(-(2 ** (wide - 1)) <= values.min() and values.max() < 2 ** (wide - 1))
 
 
 def _table(wide: int) -> Array:

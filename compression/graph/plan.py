@@ -6,7 +6,16 @@ from typing import Any
 
 import onnx
 
-from compression.graph import embeddings, equalization, fake_quantization, order, packing, qdq, storage
+from compression.graph import (
+    embeddings,
+    equalization,
+    fake_quantization,
+    order,
+    packing,
+    precision,
+    qdq,
+    storage,
+)
 from compression.graph.weight_rounding import Rounding
 from compression.kernels.ranges import Range
 
@@ -21,12 +30,14 @@ class Writer:
     roundings: Mapping[str, Rounding]
     scheme: qdq.Scheme
     tables: Collection[str]
+    halves: Collection[str] = ()
 
     def __call__(self, nodes: Collection[str], ranges_: Mapping[str, Range]) -> onnx.ModelProto:
         written = qdq.write(self.prepared, nodes, ranges_, self.roundings, self.scheme)
         storage.store(written.graph, self.roundings)
-        packing.pack(written.graph, self.scheme.weight_bits)
+        packing.pack(written.graph, min((how.bits for how in self.roundings.values()), default=8))
         embeddings.store(written.graph, self.tables)
+        precision.store_halves(written.graph, self.halves)
         written.graph.ClearField("value_info")
         order.sort(written.graph)
         return written
@@ -51,9 +62,11 @@ class Plan:
     tables: tuple[str, ...]
     """Embedding tables stored as integers."""
     details: Mapping[str, Any]
+    halves: tuple[str, ...] = ()
+    """Weights stored as float16."""
 
     def write(self) -> onnx.ModelProto:
-        write = Writer(self.prepared, self.roundings, self.scheme, self.tables)
+        write = Writer(self.prepared, self.roundings, self.scheme, self.tables, self.halves)
         written = write(self.quantized, self.ranges)
         equalization.rename(written.graph, self.scaled)
         return written

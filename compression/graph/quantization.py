@@ -1,7 +1,7 @@
 """Static quantization of a model, from calibration to the QDQ file: what is done in which order."""
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from compression.graph import (
     order,
     packing,
     placement,
+    precision,
     qdq,
     rows,
     smoothing,
@@ -61,6 +62,10 @@ class Options:
     """In floats: what integers do not make faster, nothing, or every layer (weights alone are rounded)."""
     samples: int
     smoothing: Smoothing | None = None
+    bits: Mapping[str, int] = field(default_factory=dict)
+    """Of layers, by name of the node: 32 stays as it is, 16 is stored as float16, fewer are integers. The
+    scheme says what others get.
+    """
 
 
 @dataclass(frozen=True)
@@ -117,11 +122,13 @@ def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
         scaled.append(moved)
     scheme = options.scheme
     roundings = weight_rounding.choose(prepared.graph, scheme.weight_bits, per_channel=scheme.per_channel)
+    roundings = precision.roundings(prepared.graph, roundings, options.bits)
+    halves = precision.halves(prepared.graph, options.bits)
     quantized = frozenset() if options.keep == "all" else nodes
     tables = tuple(embeddings.tables(prepared.graph, options.exclude)) if options.operators is None else ()
     if options.keep == "auto" and mapped.size(prepared) < mapped.LARGE:  # what is large, int8 makes faster
         using.report(0.15, "measuring what pays")
-        bench = _bench(model, prepared, Writer(prepared, roundings, scheme, tables), using)
+        bench = _bench(model, prepared, Writer(prepared, roundings, scheme, tables, halves), using)
         quantized, details["speeds"] = exclusion.choose(bench, nodes)
     using.report(0.3, "calibrating")
     found = activation_ranges.calibrate(
@@ -134,7 +141,7 @@ def decide(model: onnx.ModelProto, options: Options, using: Resources) -> Plan:
     details |= {"ranges": found.methods, "bias_corrected": found.corrected, "tables": list(tables)}
     details |= _lists(prepared.graph, nodes, found.quantized)
     names = frozenset(name for tensors in scaled for name in tensors)
-    return Plan(prepared, found.quantized, found.ranges, roundings, scheme, names, tables, details)
+    return Plan(prepared, found.quantized, found.ranges, roundings, scheme, names, tables, details, halves)
 
 
 def _bench(
@@ -193,7 +200,7 @@ def _chosen(graph: onnx.GraphProto, options: Options) -> frozenset[str]:
             "the model has no Conv, Gemm or MatMul with constant weights",
             ErrorKind.UNSUPPORTED,
         )
-    excluded = set(options.exclude)
+    excluded = {*options.exclude, *(name for name, bits in options.bits.items() if bits >= precision.HALF)}
     nodes = [node for node in nodes if not excluded & {node.name, *node.output}]
     if options.operators is None:
         return placement.worth_rounding(graph, nodes)

@@ -57,7 +57,8 @@ class Row:
 class Scan:
     rows: tuple[Row, ...]
     """What moves outputs least first; those that break them last."""
-    layers: int
+    sizes: Mapping[str, int]
+    """Elements of the weight of each layer that was tried, in graph order."""
     left_out: int
     """Layers that were too many to be tried."""
     samples: int
@@ -91,7 +92,7 @@ def scan(model: Model, options: Options, using: Using) -> Scan:
     itself = tried.evaluator.scores(lambda one: runtime.run(tried.session, one)) if asked else BROKEN
     return Scan(
         tuple(sorted(rows, key=lambda row: row.noise)),
-        len(layers),
+        {layer.name: layer.weight.size for layer in layers},
         len(found) - len(layers),
         tried.evaluator.samples,
         asked.told.task if asked and itself.metric is not None else None,

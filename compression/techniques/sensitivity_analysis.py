@@ -84,7 +84,7 @@ class SensitivityAnalysis(Technique):
         details: Mapping[str, Any] = {
             "note": _NOTE,
             "samples": found.samples,
-            "layers": found.layers,
+            "layers": len(found.sizes),
             "left_out": found.left_out,
             "task": found.task,
             "metric": found.metric,
