@@ -7,6 +7,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
+from compression.pruning.criteria import ABSOLUTE
 from compression.subnets.options import Options
 from compression.subnets.space import Space, Subnet
 from compression.subnets.starts import starts
@@ -51,7 +52,9 @@ class Search:
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(directions=["minimize", "minimize"], sampler=_sampler(options, seed))
-        for start in starts(self._space, self._price, self._limit)[: max(1, int(options.trials * _STARTED))]:
+        absolute = options.criterion in ABSOLUTE
+        given = starts(self._space, self._price, self._limit, absolute=absolute)
+        for start in given[: max(1, int(options.trials * _STARTED))]:
             study.enqueue_trial(self._parameters(start), skip_if_exists=True)
         for number in range(options.trials):
             trial = study.ask()

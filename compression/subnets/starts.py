@@ -11,19 +11,22 @@ Price = Callable[[Subnet], float]
 _UNIFORM = 8
 
 
-def starts(space: Space, price: Price, limit: float) -> list[Subnet]:
-    """Within the limit, the one by importance first; of the uniform ones some without the deepest blocks."""
+def starts(space: Space, price: Price, limit: float, *, absolute: bool) -> list[Subnet]:
+    """Within the limit, the one by importance first; of the uniform ones some without the deepest blocks.
+
+    `absolute`: the scores of several groups may be compared as they are, and are weighed against costs.
+    """
     counts = range(min(space.droppable, _UNIFORM - 1) + 1)
     uniform = [
         Subnet(space.largest.widths, space.blocks[len(space.blocks) - count :] if count else ())
         for count in counts
     ]
-    by_importance = ranked(space, price, limit)
+    by_importance = ranked(space, price, limit, absolute=absolute)
     chosen = [*([] if by_importance is None else [by_importance]), *uniform]
     return [space.fitted(one, price, limit) for one in chosen]
 
 
-def ranked(space: Space, price: Price, limit: float) -> Subnet | None:
+def ranked(space: Space, price: Price, limit: float, *, absolute: bool) -> Subnet | None:
     """The widest with all blocks in which no unit left out matters more, for what it costs, than one that
     stays; None where there is none within the limit.
     """
@@ -32,7 +35,8 @@ def ranked(space: Space, price: Price, limit: float) -> Subnet | None:
     if not scores:
         return None
     budget = Budget(lambda kept: price(_counted(space, kept)), limit)
-    kept = select(scores, _unit_costs(space, price), ranges, budget)
+    weights = _unit_costs(space, price) if absolute else dict.fromkeys(scores, 1.0)
+    kept = select(scores, weights, ranges, budget)
     return None if kept is None else _counted(space, kept)
 
 

@@ -109,17 +109,18 @@ def test_not_more_than_half_of_the_blocks_go() -> None:
 
 
 def test_the_start_by_importance_leaves_out_what_matters_least_for_its_cost() -> None:
-    scores = {"matters": np.full(8, 9.0), "costs": np.arange(1.0, 9), "idle": np.full(8, 0.1)}
+    scores = {"matters": np.full(8, 9.0), "costs": np.arange(1.0, 9), "idle": np.full(8, 1.5)}
     space = Space(scores, {name: tuple(range(1, 9)) for name in scores}, ("block",))
 
     def price(subnet: Subnet) -> float:
         matters, costs, idle = subnet.widths
         return (matters + 3 * costs + idle) / 35
 
-    assert ranked(space, price, 0.6) == Subnet((7, 4, 2))
-    assert ranked(space, price, -1) is None
-    first, *uniform = starts(space, price, 0.6)
-    assert first == Subnet((7, 4, 2))
+    assert ranked(space, price, 0.6, absolute=True) == Subnet((7, 3, 5))
+    assert ranked(space, price, 0.6, absolute=False) == Subnet((7, 4, 2))
+    assert ranked(space, price, -1, absolute=True) is None
+    first, *uniform = starts(space, price, 0.6, absolute=True)
+    assert first == Subnet((7, 3, 5))
     assert [one.dropped for one in uniform] == [(), ("block",)]
     assert all(max(one.widths) - min(one.widths) <= 1 for one in uniform)
 
