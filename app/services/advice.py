@@ -58,8 +58,7 @@ class AdviceService:
             found = _ready("dataset", self._datasets.get(project_id, asked.dataset_id))
             data = DatasetInspection.model_validate(found)
             if errors := misfits(model, data):
-                at = [FieldError("/dataset_id", error.detail) for error in errors]
-                raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", at)
+                raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", errors)
         return advise(asked, model, data, self._runs(project_id, asked))
 
     def _runs(self, project_id: str, asked: Asked) -> list[Run]:

@@ -10,7 +10,7 @@ from compression.advice.answer import Advice, Plan, Recommendation, SearchPlan, 
 from compression.advice.choosing import MOST_LOST, WORTH, Pipeline, gain, score, strengths
 from compression.advice.evidence import Run
 from compression.advice.omissions import left_out
-from compression.advice.options import Option, brief, options
+from compression.advice.options import Option, brief, options, refused
 from compression.architecture import architecture
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.search.budget import Budget, Objective, labelled
@@ -36,9 +36,13 @@ def advise(
 ) -> Advice:
     """From inspections, and from what jobs of this model measured, newest first."""
     found = options(model, data, runs)
-    possible = choosing.candidates(found, runs, model, data, asked.objective)
-    pipeline = choosing.best(possible, asked.objective)
-    bolder = choosing.bolder(possible, pipeline, asked.objective)
+    possible = choosing.candidates(found, runs, asked.objective)
+
+    def allowed(pipeline: Pipeline) -> bool:
+        return not refused(pipeline.steps, model, data)
+
+    pipeline = choosing.best(possible, asked.objective, allowed)
+    bolder = pipeline and choosing.bolder(possible, pipeline, asked.objective, allowed)
     recommended = _recommended(found, pipeline, asked.objective)
     return Advice(
         architecture=architecture(model),

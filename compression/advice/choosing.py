@@ -1,14 +1,13 @@
 """Choosing: which strengths, and which pipeline, serve an objective within what may be lost."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
 from compression.advice.answer import Expectation, Figure
 from compression.advice.evidence import Run, pipelines
-from compression.advice.options import TRIED, Option, refused
-from compression.inspection import DatasetInspection, ModelInspection
+from compression.advice.options import TRIED, Option
 from compression.proposal import Confidence, Stage
 from compression.search.budget import Objective
 from compression.technique import Technique
@@ -91,38 +90,40 @@ def strengths(own: Sequence[Option], objective: Objective) -> list[Option]:
 
 
 def candidates(
-    found: Mapping[str, Sequence[Option]],
-    runs: Sequence[Run],
-    model: ModelInspection,
-    data: DatasetInspection | None,
-    objective: Objective,
+    found: Mapping[str, Sequence[Option]], runs: Sequence[Run], objective: Objective
 ) -> list[Pipeline]:
-    """Pipelines that can run and help; those that jobs have measured come first."""
+    """Pipelines that help; those that jobs have measured come first. Some may not be `allowed`."""
     every = [*_measured(found, runs), *_combined(found, objective)]
-    return [
-        pipeline
-        for pipeline in every
-        if gain(pipeline.expected, objective) >= WORTH and not refused(pipeline.steps, model, data)
-    ]
+    return [pipeline for pipeline in every if gain(pipeline.expected, objective) >= WORTH]
 
 
-def best(possible: Sequence[Pipeline], objective: Objective) -> Pipeline | None:
+Allowed = Callable[[Pipeline], bool]
+"""Whether a pipeline's steps can run in their order. Asked of few: it takes longer than to rank all."""
+
+
+def best(possible: Sequence[Pipeline], objective: Objective, allowed: Allowed) -> Pipeline | None:
     """Where all lose too much, the one that loses least. None where there is none."""
 
     def key(pipeline: Pipeline) -> tuple[float, float]:
         return _worth(pipeline, objective, MOST_LOST), -_lost(pipeline)
 
-    chosen = max(possible, key=key, default=None)
+    chosen = next(filter(allowed, sorted(possible, key=key, reverse=True)), None)
     return chosen and replace(chosen, safe=_lost(chosen) <= MOST_LOST)
 
 
-def bolder(possible: Sequence[Pipeline], than: Pipeline | None, objective: Objective) -> Pipeline | None:
+def bolder(
+    possible: Sequence[Pipeline], than: Pipeline, objective: Objective, allowed: Allowed
+) -> Pipeline | None:
     """What gains a good deal more, and may lose up to three points."""
-    chosen = max(possible, key=lambda pipeline: _worth(pipeline, objective, BOLD), default=None)
-    if than is None or chosen is None or not math.isfinite(_worth(chosen, objective, BOLD)):
-        return None
-    much = gain(chosen.expected, objective) >= _MUCH * gain(than.expected, objective)
-    return replace(chosen, safe=False) if much else None
+    least = _MUCH * gain(than.expected, objective)
+    more = [
+        pipeline
+        for pipeline in possible
+        if gain(pipeline.expected, objective) >= least and math.isfinite(_worth(pipeline, objective, BOLD))
+    ]
+    ranked = sorted(more, key=lambda pipeline: _worth(pipeline, objective, BOLD), reverse=True)
+    chosen = next(filter(allowed, ranked), None)
+    return chosen and replace(chosen, safe=False)
 
 
 def _worth(pipeline: Pipeline, objective: Objective, most_lost: float) -> float:
