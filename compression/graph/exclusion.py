@@ -18,7 +18,8 @@ LEAST_GAIN = 1.1
 CLEAR_GAIN = 1.5
 """Where all layers together gain so much over the original, nothing else is tried."""
 TOO_SHORT = 100e-6
-"""Seconds. Of a model that runs no longer than this no layer's time can be told from noise: none is excluded.
+"""Seconds. Of a model that runs no longer than this no layer's time can be told from noise: all of them are
+quantized, or none.
 """
 CROSSING = 0.25e-9
 """Seconds an element costs to round or restore, where the profile holds no such kernel."""
@@ -55,11 +56,9 @@ def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[st
     """
     full = bench.write(nodes)
     before, after = bench.seconds(full)
-    if before < TOO_SHORT:
-        return nodes, {}
     candidates, speeds = {"all": nodes}, {"all": before / after}
     if speeds["all"] < CLEAR_GAIN:
-        split, share = _split(bench, nodes, full)
+        split, share = (frozenset(), 1.0) if before < TOO_SHORT else _split(bench, nodes, full)
         candidates |= {"none": frozenset(), "split": split}
         speeds["none"] = bench.speed(())
         if split and share * LEAST_GAIN < 1:

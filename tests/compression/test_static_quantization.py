@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compression import runtime
 from compression.dataset import Dataset
 from compression.errors import CompressionError
-from compression.graph import packing, weights
+from compression.graph import exclusion, packing, weights
 from compression.inspection import Trait
 from compression.model import Model
 from compression.technique import Applied, Context
@@ -267,8 +267,12 @@ def test_float_layers_with_integer_weights_are_folded_when_a_session_is_made(
     assert len(made.model.serialized) < 0.6 * case.model.ByteSize()
 
 
-def test_auto_keeps_everything_of_a_model_too_small_to_measure(bench: Bench) -> None:
-    assert bench.apply(residual(), keep="auto").details["kept_float"] == []
+def test_auto_quantizes_all_or_nothing_of_a_model_that_is_too_short_for_profiles(bench: Bench) -> None:
+    made = bench.apply(residual(), keep="auto")
+    speeds, everything = made.details["speeds"], bench.apply(residual()).details["quantized"]
+    assert "split" not in speeds
+    pays = "none" not in speeds or speeds["all"] > exclusion.LEAST_GAIN * speeds["none"]
+    assert made.details["quantized"] == (everything if pays else [])
 
 
 def test_auto_keeps_in_floats_what_integers_slow_down(bench: Bench) -> None:
