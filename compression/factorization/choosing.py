@@ -12,7 +12,7 @@ from compression.factorization import layers as found
 from compression.factorization import observation
 from compression.factorization.allocation import Option, allocate
 from compression.factorization.chains import Cost, Form, cost, links, whole
-from compression.factorization.forms import Forms, mean_output
+from compression.factorization.forms import Forms, Loss, mean_output
 from compression.factorization.layers import Layer
 from compression.factorization.observation import Samples, place
 from compression.factorization.options import Options, Target
@@ -97,21 +97,34 @@ class Network:
             return after.macs < before.macs and (after.beats(before) or not self._options.faster)
 
         forms = self.forms(layer)
-        if forms is None:
-            return
-        whole_loss = forms.energy if self._matters else 1.0
-        for loss in forms.losses(self._options.methods, wanted):
-            after = cost(layer, links(layer, loss.form))
-            yield Candidate(loss.form, loss.error, loss.error * whole_loss, after)
+        if forms is not None:
+            for loss in forms.losses(self._options.methods, wanted):
+                yield self._candidate(layer, forms, loss)
+
+    def _candidate(self, layer: Layer, forms: Forms, loss: Loss) -> Candidate:
+        counts = forms.energy if self._matters else 1.0
+        return Candidate(loss.form, loss.error, loss.error * counts, cost(layer, links(layer, loss.form)))
+
+    def given(self, name: str, form: Form) -> Candidate:
+        """A form that was stated. Errors: CompressionError `unknown_layer`, `unfit_form`."""
+        layer = self.layers.get(name)
+        forms = self.forms(layer) if layer is not None else None
+        if layer is None or forms is None:
+            raise CompressionError("unknown_layer", f"the model has no layer {name!r} to be factorised")
+        if form.method not in forms.families:
+            raise CompressionError(
+                "unfit_form",
+                f"layer {name!r} cannot be factorised by {form.method}, but by {' or '.join(forms.families)}",
+            )
+        return self._candidate(layer, forms, forms.loss(forms.lowered(form)))
 
     def written(self, chosen: Mapping[str, Form]) -> onnx.ModelProto:
-        """Errors: CompressionError `unknown_layer`."""
+        """With forms of candidates."""
         writer = Writer(self.model)
         for name, form in chosen.items():
-            layer = self.layers.get(name)
-            forms = self.forms(layer) if layer is not None else None
-            if layer is None or forms is None:
-                raise CompressionError("unknown_layer", f"the model has no layer {name!r} to be factorised")
+            layer = self.layers[name]
+            forms = self.forms(layer)
+            assert forms is not None  # noqa: S101  a candidate has some
             parts = forms.weights(form)
             writer.replace(layer, links(layer, form), parts, self._shift(layer, parts))
         return writer.done()
@@ -125,10 +138,12 @@ class Network:
         return own.reshape(layer.outputs, -1) @ mean.reshape(-1) - mean_output(parts, mean)
 
 
-def chosen(network: Network, options: Options) -> dict[str, Form]:
-    """By weight. Errors: CompressionError `nothing_to_factorize`, `target_unreachable`, `macs_unknown`."""
+def chosen(network: Network, options: Options) -> dict[str, Candidate]:
+    """By weight. Errors: CompressionError `nothing_to_factorize`, `target_unreachable`, `macs_unknown`,
+    `unknown_layer`, `unfit_form`.
+    """
     if options.forms is not None:
-        return dict(options.forms)
+        return {name: network.given(name, form) for name, form in options.forms.items()}
     if not network.candidates:
         raise CompressionError("nothing_to_factorize", _why(options), ErrorKind.UNSUPPORTED)
     if options.energy is not None:
@@ -136,23 +151,23 @@ def chosen(network: Network, options: Options) -> dict[str, Form]:
     return _by_budget(network, options.ratio, options.target)
 
 
-def _by_energy(network: Network, most: float, target: Target) -> dict[str, Form]:
+def _by_energy(network: Network, most: float, target: Target) -> dict[str, Candidate]:
     """The cheapest form of each layer that loses no more."""
     forms = {}
     for name, candidates in network.candidates.items():
         fit = [one for one in candidates if one.error <= most]
         if fit:
-            forms[name] = min(fit, key=lambda one: (_of(one.cost, target), one.loss)).form
+            forms[name] = min(fit, key=lambda one: (_of(one.cost, target), one.loss))
     if not forms:
         raise CompressionError(
             "nothing_to_factorize",
             f"no layer gets cheaper at ranks that keep {1 - most:.4g} of its output's energy",
-            suggestions=[Suggestion("Keep less of it", {"energy": round(1 - 4 * most, 4)})],
+            suggestions=[Suggestion("Keep less of it", {"energy": (1 - most) ** 4})],
         )
     return forms
 
 
-def _by_budget(network: Network, ratio: float, target: Target) -> dict[str, Form]:
+def _by_budget(network: Network, ratio: float, target: Target) -> dict[str, Candidate]:
     total = network.total(target)
     options = {
         name: [
@@ -164,7 +179,7 @@ def _by_budget(network: Network, ratio: float, target: Target) -> dict[str, Form
     if picked is None:
         most = sum(max(option.saving for option in own) for own in options.values()) / total
         raise _unreachable(most, ratio, target)
-    return {name: network.candidates[name][at].form for name, at in picked.items()}
+    return {name: network.candidates[name][at] for name, at in picked.items()}
 
 
 def _of(cost: Cost, target: Target) -> int:

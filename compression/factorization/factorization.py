@@ -6,8 +6,8 @@ from typing import Any
 from compression import samples
 from compression.dataset import Split
 from compression.engine import fold_batchnorm, normalise
-from compression.factorization.chains import Form, cost, links, whole
-from compression.factorization.choosing import Network, chosen
+from compression.factorization.chains import Form, whole
+from compression.factorization.choosing import Candidate, Network, chosen
 from compression.factorization.observation import Samples
 from compression.factorization.options import Options
 from compression.model import Model
@@ -32,9 +32,10 @@ def factorise(model: Model, options: Options, context: Context) -> tuple[Model, 
     context.report(0.0, "looking at what layers read")
     using = Samples(_split(start, context), options.samples, context.threads, context.scratch, context.seed)
     network = Network(start.proto, options, using)
-    forms = _forms(network, options, context)
+    picked = _picked(network, options, context)
+    forms = {name: candidate.form for name, candidate in picked.items()}
     smaller = Model(network.written(forms))
-    details = _details(network, forms, smaller)
+    details = _details(network, picked, smaller)
     if options.training is None or not options.training.epochs:
         return smaller, details
     notes = {"forms": {name: [form.method, *form.ranks] for name, form in forms.items()}}
@@ -49,13 +50,12 @@ def factorise(model: Model, options: Options, context: Context) -> tuple[Model, 
     return trained, {**details, "recovery": recovery}
 
 
-def _forms(network: Network, options: Options, context: Context) -> dict[str, Form]:
+def _picked(network: Network, options: Options, context: Context) -> dict[str, Candidate]:
     checkpoint = Checkpoint.open(context.resume)
-    if checkpoint is not None and "forms" in checkpoint.notes:
-        return {
-            name: Form(method, tuple(ranks)) for name, (method, *ranks) in checkpoint.notes["forms"].items()
-        }
-    return chosen(network, options)
+    if checkpoint is None or "forms" not in checkpoint.notes:
+        return chosen(network, options)
+    forms = checkpoint.notes["forms"].items()
+    return {name: network.given(name, Form(method, tuple(ranks))) for name, (method, *ranks) in forms}
 
 
 def _split(model: Model, context: Context) -> Split:
@@ -64,24 +64,21 @@ def _split(model: Model, context: Context) -> Split:
     return split or samples.made_up(model, context.seed).split
 
 
-def _details(network: Network, forms: Mapping[str, Form], smaller: Model) -> dict[str, Any]:
+def _details(network: Network, picked: Mapping[str, Candidate], smaller: Model) -> dict[str, Any]:
     layers = {}
     saved = 0
-    for name, form in forms.items():
-        layer = network.layers[name]
-        before, after = whole(layer), cost(layer, links(layer, form))
-        saved += before.macs - after.macs
-        known = {one.form: one for one in network.candidates.get(name, ())}
+    for name, candidate in picked.items():
+        before, after = whole(network.layers[name]).macs, candidate.cost.macs
+        saved += before - after
         layers[name] = {
-            "method": form.method,
-            "ranks": list(form.ranks),
-            "error": known[form].error if form in known else None,
-            "loss": known[form].loss if form in known else None,
-            "macs": {"before": before.macs, "after": after.macs},
+            "method": candidate.form.method,
+            "ranks": list(candidate.form.ranks),
+            "error": candidate.error,
+            "loss": candidate.loss,
+            "macs": {"before": before, "after": after},
         }
-    after_macs = network.macs - saved if network.macs is not None else None
     return {
         "layers": layers,
-        "macs": {"before": network.macs, "after": after_macs},
+        "macs": {"before": network.macs, "after": network.macs and network.macs - saved},
         "params": {"before": network.params, "after": smaller.inspect().params},
     }

@@ -1,9 +1,9 @@
 """Low-rank factorisation: layers written as two or three smaller ones."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from compression.inspection import DatasetInspection, ModelInspection, Trait
 from compression.proposal import Proposal, Stage
@@ -31,6 +31,13 @@ class Factors(BaseModel):
     ranks: tuple[Rank, ...] = Field(
         min_length=1, max_length=2, description="one; of tucker those of the inputs and of the outputs"
     )
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        wanted = 2 if self.method == "tucker" else 1
+        if len(self.ranks) != wanted:
+            raise ValueError(f"{self.method} has {wanted} rank{'s' * (wanted > 1)}, not {len(self.ranks)}")
+        return self
 
 
 class LowRank(Technique):

@@ -97,6 +97,8 @@ def test_a_choice_is_repeated_from_its_details(noise: Context) -> None:
     }
     again = factorised(wide(), noise, layers=layers)
     assert again.model.serialized == first.model.serialized
+    with pytest.raises(CompressionError, match="unfit_form"):
+        factorised(wide(), noise, layers={"full": {"method": "spatial", "ranks": [4]}})
     with pytest.raises(CompressionError, match="unknown_layer"):
         factorised(wide(), noise, layers={"nobody": {"method": "svd", "ranks": [1]}})
 
@@ -186,6 +188,8 @@ def test_examining(example: Model) -> None:
         {"methods": ["svd", "cp"]},
         {"layers": {"w": {"method": "svd", "ranks": []}}},
         {"layers": {"w": {"method": "svd", "ranks": [0]}}},
+        {"layers": {"w": {"method": "svd", "ranks": [4, 4]}}},
+        {"layers": {"w": {"method": "tucker", "ranks": [4]}}},
         {"samples": 0},
         {"rank": 4},
     ],

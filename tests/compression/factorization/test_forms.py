@@ -42,7 +42,7 @@ def test_what_is_promised_is_lost(shape: tuple[int, ...]) -> None:
     layer, kernel, moment = forms(shape)
     whole_energy = low_rank.energy(kernel.reshape(shape[0], -1), moment)
     found = list(layer.losses(METHODS))
-    assert {loss.form.method for loss in found} == set(layer.methods)
+    assert {loss.form.method for loss in found} == set(layer.families)
     for loss in found:
         missing = kernel - composed(layer.weights(loss.form), shape)
         lost = low_rank.energy(missing.reshape(shape[0], -1), moment)
@@ -52,7 +52,7 @@ def test_what_is_promised_is_lost(shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_full_ranks_lose_nothing_and_lower_ones_more(shape: tuple[int, ...]) -> None:
     layer, _, _ = forms(shape)
-    for method in layer.methods:
+    for method in layer.families:
         own = [
             loss for loss in layer.losses([method]) if method != "tucker" or loss.form.ranks[0] == shape[1]
         ]
@@ -87,6 +87,21 @@ def test_forms_of_dead_inputs_are_finite() -> None:
     layer = Forms(np.ones((4, 4, 3, 3)), np.zeros((36, 36)), 2)
     for loss in layer.losses(METHODS):
         assert all(np.isfinite(part.astype(np.float32)).all() for part in layer.weights(loss.form))
+
+
+def test_ranks_that_make_no_difference_are_not_given() -> None:
+    """Of a kernel of rank 2 on every side."""
+    random = np.random.default_rng(0)
+    outputs, inputs = random.standard_normal((8, 2)), random.standard_normal((2, 6))
+    kernel = np.einsum("or,ri,h,w->oihw", outputs, inputs, [1.0, 2, 1], [1.0, 0, -1])
+    layer = Forms(kernel, np.eye(54), 1)
+    forms = [loss.form for loss in layer.losses(METHODS)]
+    assert len(set(forms)) == len(forms)
+    assert max(form.ranks[0] for form in forms if form.method == "spatial") == 2
+    assert max(form.ranks[1] for form in forms if form.method == "tucker") == 2
+    assert layer.lowered(Form("tucker", (100, 100))) == Form("tucker", (6, 2))
+    parts = layer.weights(Form("tucker", (2, 2)))
+    np.testing.assert_allclose(composed(parts, kernel.shape), kernel, atol=1e-9)
 
 
 def test_costs_of_a_chain() -> None:
