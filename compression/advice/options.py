@@ -6,11 +6,13 @@ from typing import Any
 
 from compression.advice.answer import Expectation, Figure
 from compression.advice.evidence import Run, single
+from compression.architecture import small
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.proposal import Confidence, Proposal, Stage
 from compression.recipe import Recipe, canonical
 from compression.technique import REGISTRY, Promise, Technique
 
+_OVERHEAD = 1.1
 TRIED = "tried on this very model"
 
 
@@ -47,7 +49,7 @@ def options(
             for own in measured
             if own.steps[0].technique == name
         ]
-        every = _distinct([*seen, *(_estimated(proposal) for proposal in proposals)])
+        every = _distinct([*seen, *(_estimated(proposal, model) for proposal in proposals)])
         allowed = [option for option in every if not refused((option.step,), model, data)]
         if allowed:
             found[name] = allowed
@@ -71,12 +73,14 @@ def _distinct(every: Iterable[Option]) -> Iterator[Option]:
             yield option
 
 
-def _estimated(proposal: Proposal) -> Option:
+def _estimated(proposal: Proposal, model: ModelInspection) -> Option:
+    """Where the runtime's overhead is most of a run, no proposal is believed to be much faster."""
+    faster = min(proposal.faster, _OVERHEAD) if small(model) else proposal.faster
     file = proposal.smaller if Promise.SMALLER in type(proposal.step).promises else 1.0
     expected = Expectation(
         file=_estimate(file),
         download=_estimate(proposal.smaller),
-        latency=_estimate(proposal.faster),
+        latency=_estimate(faster),
         drop=_estimate(proposal.drop),
     )
     return Option(proposal.step, expected, proposal.confidence, proposal.why)

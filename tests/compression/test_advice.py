@@ -109,6 +109,8 @@ def test_a_small_dense_network_is_promised_size_and_no_speed() -> None:
     assert any("overhead" in note for note in fast.notes)
     assert fast.recipe is not None
     assert fast.recipe.expected.latency.value < 1.5
+    for one in fast.recommendations:
+        assert all(strength.expected.latency.value <= 1.1 for strength in one.strengths)
     assert "magnitude_pruning" in steps(small)
     assert small.recipe is not None
     assert small.recipe.expected.download.value > 10
