@@ -21,6 +21,7 @@ from compression.step import apply_step
 from compression.technique import Report
 from workers import examination, exporting, glances, probes
 from workers.confinement import confine
+from workers.frames import Refusal
 from workers.glances import Glance
 from workers.operations import (
     Apply,
@@ -34,7 +35,6 @@ from workers.operations import (
     Preview,
     Probe,
     Prove,
-    Refusal,
     Request,
     Written,
 )

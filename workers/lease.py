@@ -11,7 +11,7 @@ from app.domain.records import InspectionClaim, JobClaim
 from app.domain.states import JobState
 from app.services.inspected import InspectedService
 from workers.bench import Bench, Cancelled, Drained, Lost
-from workers.operations import Progress
+from workers.frames import Progress
 
 _LOOK = 0.9  # seconds between two looks whether a cancel was asked for
 _STEP = 0.01  # progress below this is not worth an event

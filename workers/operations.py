@@ -1,4 +1,4 @@
-"""What a sandbox can be asked to do and what may come back, as data."""
+"""What a sandbox can be asked to do and what comes of it, as data."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from compression.dataset_preview import DatasetPreview
-from compression.errors import CompressionError, ErrorKind, FieldError, Suggestion
 from compression.export_check import ExportCheck
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.measurement import Measurements, WantedTask
@@ -16,8 +15,6 @@ from workers.glances import Glance
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 KILL = b"kill"
 """On the status socket: end the child now."""
-Text = Annotated[str, Field(max_length=4000)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Probes(BaseModel):
@@ -242,62 +239,3 @@ class Request(BaseModel):
     uid: int | None
     landlock: bool
     seccomp: bool
-
-
-class Progress(BaseModel):
-    model_config = _FROZEN
-    fraction: float = Field(ge=0, le=1, allow_inf_nan=False)
-    message: str = Field(max_length=200)
-    numbers: dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")], Finite] = Field(
-        default={}, max_length=16
-    )
-
-
-class Pointed(BaseModel):
-    model_config = _FROZEN
-    pointer: Text
-    detail: Text
-
-
-class WayOut(BaseModel):
-    model_config = _FROZEN
-    title: Text
-    patch: dict[str, Any] | None = None
-
-
-class Refusal(BaseModel):
-    """A CompressionError on its way out of the child, which cannot blame the infrastructure."""
-
-    model_config = _FROZEN
-    code: str = Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{1,63}$")
-    detail: Text
-    kind: Literal["input", "unsupported", "resource", "timeout", "internal"]
-    errors: list[Pointed] = Field(default=[], max_length=64)
-    suggestions: list[WayOut] = Field(default=[], max_length=16)
-
-    @classmethod
-    def of(cls, error: CompressionError) -> "Refusal":
-        kind = ErrorKind.INTERNAL if error.kind is ErrorKind.INFRASTRUCTURE else error.kind
-        return cls(
-            code=error.code,
-            detail=error.detail[:4000],
-            kind=kind.value,
-            errors=[Pointed(pointer=e.pointer, detail=e.detail) for e in error.errors[:64]],
-            suggestions=[
-                WayOut(title=s.title, patch=dict(s.patch) if s.patch else None) for s in error.suggestions
-            ],
-        )
-
-    def error(self) -> CompressionError:
-        errors = [FieldError(e.pointer, e.detail) for e in self.errors]
-        suggestions = [Suggestion(s.title, s.patch) for s in self.suggestions]
-        return CompressionError(self.code, self.detail, ErrorKind(self.kind), errors, suggestions)
-
-
-class Frame(BaseModel):
-    """One line of the child's: exactly one of the three."""
-
-    model_config = _FROZEN
-    progress: Progress | None = None
-    result: dict[str, Any] | None = None
-    error: Refusal | None = None

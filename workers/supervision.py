@@ -13,7 +13,8 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 
 from compression.errors import CompressionError, ErrorKind
-from workers.operations import KILL, Apply, Frame, Limits, Progress, Request
+from workers.frames import Frame, Progress
+from workers.operations import KILL, Apply, Limits, Request
 
 Watch = Callable[[Progress | None], None]
 """Called every half second with the last progress. Whatever it raises kills the child and is raised on."""

@@ -9,7 +9,8 @@ from compression.errors import CompressionError
 from tests.compression import networks
 from tests.service import images
 from tests.workers.endless import endless
-from workers.operations import Apply, InspectDataset, InspectModel, Limits, Measure, Progress
+from workers.frames import Progress
+from workers.operations import Apply, InspectDataset, InspectModel, Limits, Measure
 from workers.sandbox import Sandbox
 
 LIMITS = Limits(memory_bytes=1 << 30, disk_bytes=64 << 20, seconds=30)

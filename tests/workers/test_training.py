@@ -14,7 +14,8 @@ from tests.service import images, npz
 from tests.workers.test_sandbox import LIMITS, children, inspected, quiet
 from workers import examination
 from workers.checkpoints import Checkpoints
-from workers.operations import Apply, Examine, InspectDataset, Progress
+from workers.frames import Progress
+from workers.operations import Apply, Examine, InspectDataset
 from workers.sandbox import Done, Sandbox
 
 LIMITS = LIMITS.model_copy(update={"seconds": 90, "threads": 2})
