@@ -8,7 +8,7 @@ from compression.engine import fold_batchnorm, normalise
 from compression.factorization import layers
 from compression.factorization.chains import Form, cost, links, whole
 from compression.factorization.layers import Layer
-from compression.graph import shares
+from compression.graph import shares, weights
 from compression.graph.channels import recording
 from compression.model import Model
 
@@ -17,8 +17,8 @@ _QUARTER = 4
 
 
 def factorisable(model: Model) -> Mapping[str, Any]:
-    """How many layers are expected to run faster at a quarter of their rank, and their share (0-1) of the
-    multiply-accumulates.
+    """How many layers are expected to run faster at a quarter of their rank, and their shares (0-1) of
+    multiply-accumulates and parameters.
 
     Errors: CompressionError E_MODEL_RUN, `engine_unsupported`.
     """
@@ -27,7 +27,8 @@ def factorisable(model: Model) -> Mapping[str, Any]:
     shapes = recording.shapes(ready.proto, feeds)
     found = [layer for layer in layers.find(ready.proto, shapes) if _faster(layer)]
     share = shares.of_macs(ready.proto, ready.inputs, [layer.node for layer in found])
-    return {"layers": len(found), "macs_share": share}
+    params = sum(whole(layer).params for layer in found) / max(weights.params(ready.proto.graph), 1)
+    return {"layers": len(found), "macs_share": share, "params_share": round(params, 4)}
 
 
 def _faster(layer: Layer) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 _UNKNOWN_SHARE = 0.6
 """Of the multiply-accumulates in layers that can be factorised, where it cannot be told from the graph."""
+_ENCODERS = 20
+"""Times as much is lost in networks that look up tokens."""
 _LEAST_RATIO = 0.15
 """A smaller share of the network saves less than a measurement can tell."""
 Method = Literal["svd", "spatial", "tucker"]
@@ -122,23 +124,24 @@ class LowRank(Technique):
 
     @classmethod
     def proposals(cls, model: ModelInspection, data: DatasetInspection | None) -> Iterable[Proposal]:
-        """Half of what can go, and most of it."""
-        if data is None:
-            return
+        """Half of what can go, and most of it. A CNN lost 0.3 points at a ratio of 0.6; a sentence encoder,
+        whose layers are of nearly full rank, 0.06 of its similarities' rank correlation at 0.3.
+        """
         found = model.abilities.get("low_rank", {})
-        share = found.get("macs_share") or (_UNKNOWN_SHARE if found.get("layers") else 0.0)
-        for part, drop in ((0.5, 0.002), (0.75, 0.008)):
+        if data is None or not found.get("layers"):
+            return
+        share = found["macs_share"] or _UNKNOWN_SHARE
+        for part, drop in ((0.5, 0.003), (0.75, 0.01)):
             ratio = round(part * share, 2)
             if ratio >= _LEAST_RATIO:
-                left = 1 - ratio
                 yield Proposal(
                     cls(ratio=ratio),
-                    smaller=1 / left,
-                    faster=1 / left**0.8,
-                    drop=drop,
-                    confidence="medium" if found.get("macs_share") else "low",
-                    why=f"{found['layers']} layers, {share:.0%} of the multiply-accumulates, can be written "
-                    "as chains of smaller ones",
+                    smaller=1 / (1 - part * found["params_share"]),
+                    faster=(1 - ratio) ** -0.8,
+                    drop=drop * _ENCODERS if model.lookups else drop,
+                    confidence="low" if model.lookups else "medium",
+                    why=f"{found['layers']} layers, about {share:.0%} of the multiply-accumulates, can be "
+                    "written as chains of smaller ones",
                 )
 
     def apply(self, model: "Model", context: Context) -> Applied:

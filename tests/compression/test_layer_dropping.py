@@ -15,7 +15,7 @@ from compression.dataset import Dataset
 from compression.dropping import outputs, parts
 from compression.errors import CompressionError
 from compression.graph.channels import recording
-from compression.inspection import Trait
+from compression.inspection import DatasetInspection, Trait
 from compression.model import Model
 from compression.technique import Applied, Context, Need
 from compression.techniques.layer_dropping import LayerDropping
@@ -265,12 +265,19 @@ def test_labels_are_asked_for_only_where_they_are_used() -> None:
     assert by_labels.required() == {Need.CALIBRATION, Need.LABELS}
 
 
-def test_examining(example: Model) -> None:
+def test_examining_and_proposing(example: Model) -> None:
     found = LayerDropping.examine(example)
     assert found["blocks"] == ["add_40", "add_76", "add_158", "add_240"]
     assert 0.5 < found["params_share"] < 0.7
     found = LayerDropping.examine(encoder())
     assert (len(found["blocks"]), found["layers"]) == (6, 3)
+    looked = example.inspect().model_copy(
+        update={"abilities": {"layer_dropping": dict(LayerDropping.examine(example))}}
+    )
+    data = DatasetInspection(format="npz", arrays=(), splits={"calibration": 8}, labelled=False, bytes=1)
+    mild, strong = LayerDropping.proposals(looked, data)
+    assert 1 < mild.smaller < strong.smaller
+    assert not list(LayerDropping.proposals(example.inspect(), data))
     assert LayerDropping.examine(Model(lstm())) == {"blocks": [], "layers": 0, "params_share": 0.0}
 
 

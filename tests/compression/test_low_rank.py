@@ -11,7 +11,7 @@ import pytest
 
 from compression.dataset import Dataset
 from compression.errors import CompressionError
-from compression.inspection import Trait
+from compression.inspection import DatasetInspection, Trait
 from compression.model import Model
 from compression.samples import difference
 from compression.technique import Applied, Context, Need
@@ -174,7 +174,22 @@ def test_examining(example: Model) -> None:
     found = LowRank.examine(example)
     assert found["layers"] == 13
     assert found["macs_share"] > 0.9
+    assert found["params_share"] > 0.9
     assert LowRank.examine(Model(lstm()))["layers"] == 0
+
+
+def test_proposals(example: Model) -> None:
+    """Fewer multiply-accumulates each, from what was found in the model; none without data or layers."""
+    looked = example.inspect().model_copy(update={"abilities": {"low_rank": dict(LowRank.examine(example))}})
+    data = DatasetInspection(format="npz", arrays=(), splits={"calibration": 8}, labelled=False, bytes=1)
+    mild, strong = LowRank.proposals(looked, data)
+    assert 1 < mild.faster < strong.faster
+    assert 1 < mild.smaller < strong.smaller
+    assert mild.drop < strong.drop
+    assert isinstance(strong.step, LowRank)
+    assert 0.5 < strong.step.ratio < 0.9
+    assert not list(LowRank.proposals(looked, None))
+    assert not list(LowRank.proposals(example.inspect(), data))
 
 
 @pytest.mark.parametrize(
