@@ -184,6 +184,9 @@ def _progress(item: Search) -> float:
     return float(min(round(part, 4), 0.99))
 
 
+_SHORT: Mapping[str, Any] = {"layers": [], "slices": []}
+
+
 def trial(of: Search, item: SearchTrial, axes: Sequence[Axis] = AXES) -> Body:
     measured = None if item.measurements is None else Measurements.model_validate(item.measurements)
     costs = {} if measured is None else {axis: cost(axis, measured) for axis in axes}
@@ -196,7 +199,7 @@ def trial(of: Search, item: SearchTrial, axes: Sequence[Axis] = AXES) -> Body:
         "share": item.planned["share"],
         "seconds": item.seconds,
         "cache_hits": item.cache_hits,
-        "measurements": None if item.measurements is None else {**item.measurements, "layers": []},
+        "measurements": None if item.measurements is None else {**item.measurements, **_SHORT},
         "point": {axis: value for axis, value in costs.items() if value is not None},
         "broken": [excess.model_dump() for excess in broken],
         "error": item.error,

@@ -45,7 +45,7 @@ class Trial(View):
     seconds: float | None
     cache_hits: int
     measurements: Measurements | None = Field(
-        description="on the samples that the search chooses by, without the layers"
+        description="on the samples that the search chooses by, without layers and slices"
     )
     point: dict[str, float] = Field(
         description="what is lost of the metric, and costs as shares of the original's: smaller is better"
