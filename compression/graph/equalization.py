@@ -13,6 +13,7 @@ import onnx
 
 from compression.graph import walk
 from compression.graph.index import Index
+from compression.kernels.clustering import shared
 
 Floats = npt.NDArray[np.float32]
 
@@ -130,12 +131,16 @@ def _bounds_of_relu(clip: onnx.NodeProto, index: Index) -> bool:
 
 
 def _scalable(conv: onnx.NodeProto, index: Index) -> bool:
-    """Weights at hand and nobody else's; dense or depthwise."""
+    """Weights at hand and nobody else's; dense or depthwise. Channels that share a few values would lose
+    them.
+    """
     constants = [name for name in conv.input[1:] if name]
     if any(name not in index.initializers or len(index.consumers[name]) > 1 for name in constants):
         return False
     weight = index.constant(conv.input[1])
-    return weight is not None and weight.ndim == 4 and (_groups(conv) == 1 or depthwise(conv, weight))
+    if weight is None or weight.ndim != 4 or shared(weight):
+        return False
+    return _groups(conv) == 1 or depthwise(conv, weight)
 
 
 def _groups(conv: onnx.NodeProto) -> int:

@@ -10,6 +10,7 @@ import onnx
 from compression.graph import walk
 from compression.graph.index import Index
 from compression.kernels import rounding
+from compression.kernels.clustering import shared
 
 Floats = npt.NDArray[np.float32]
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -35,14 +36,14 @@ class Rounding:
 
 def choose(graph: onnx.GraphProto, bits: int, *, per_channel: bool) -> dict[str, Rounding]:
     """By initializer, for every layer whose weight is one; at 8 bits and above no weight is clipped for less
-    error.
+    error. One scale for all channels where these share a few values: they still do so as integers.
     """
     index = Index(graph)
     chosen: dict[str, Rounding] = {}
     for node in graph.node:
         weight = layer_weight(node, index)
         if weight is not None and node.input[1] not in chosen:
-            axis = output_axis(node, weight.ndim) if per_channel else None
+            axis = output_axis(node, weight.ndim) if per_channel and not shared(weight) else None
             chosen[node.input[1]] = Rounding(rounding.weight_scales(weight, axis, bits), axis, bits)
     return chosen
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import onnx
 import torch
 
+from compression.clustering.members import HeldClusters, clustered
 from compression.engine import Engine, Role
 from compression.graph import qdq
 from compression.graph.fake_quantization import quantizers
@@ -31,6 +32,7 @@ class Settings:
     ranges: Literal["lsq", "ema"]
     freeze_after: float
     preserve_sparsity: bool
+    preserve_clusters: bool
 
 
 def train(
@@ -61,6 +63,8 @@ def _extensions(
         yield RunningRanges(
             engine, found, qdq.limits(plan.prepared.graph), plan.scheme, settings.freeze_after
         )
+    if settings.preserve_clusters:
+        yield HeldClusters(clustered(weight for _, weight in engine.parameters_by_role(Role.WEIGHT)))
     if settings.preserve_sparsity:
         yield HeldZeros(weight for _, weight in engine.parameters_by_role(Role.WEIGHT))
 

@@ -77,7 +77,7 @@ class QuantizationAwareTraining(Technique):
     )
     trains: ClassVar[bool] = True
     stage: ClassVar[Stage] = Stage.PRECISION
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     technique: Literal["quantization_aware_training"] = "quantization_aware_training"
     weight_bits: int = Field(default=8, ge=2, le=8, description="bits of a weight")
@@ -108,6 +108,11 @@ class QuantizationAwareTraining(Technique):
     )
     preserve_sparsity: bool = Field(
         default=True, description="weights that are exactly 0, as pruning leaves them, stay 0"
+    )
+    preserve_clusters: bool = Field(
+        default=True,
+        description="weights of layers that share a few values, as weight_clustering leaves "
+        "them, still share them",
     )
     samples: int = Field(
         default=512, ge=1, le=100_000, description="at most so many calibration samples set the first ranges"
@@ -143,7 +148,9 @@ class QuantizationAwareTraining(Technique):
         notes = notes or {
             name: plan.details[name] for name in ("kept_float", "speeds") if name in plan.details
         }
-        settings = Settings(self.training, self.ranges, self.freeze_after, self.preserve_sparsity)
+        settings = Settings(
+            self.training, self.ranges, self.freeze_after, self.preserve_sparsity, self.preserve_clusters
+        )
         stage = Stage(STAGE, notes, (PLANNED, 0.98 - PLANNED))
         plan, details = train(ready, plan, settings, context, stage)
         return Applied(Model(plan.write()), {**plan.details, **notes, "training": details})

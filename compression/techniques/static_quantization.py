@@ -66,7 +66,7 @@ class StaticQuantization(Technique):
         "three times faster at a loss of a tenth of a point. Needs some hundred unlabelled samples like "
         "those of production. Networks that int8 slows down keep computing in floats and get smaller only."
     )
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     technique: Literal["static_quantization"] = "static_quantization"
     weight_bits: int = Field(default=8, ge=2, le=8, description="bits of a weight")
