@@ -60,8 +60,11 @@ class SubnetSearch(Technique):
     moves_outputs: ClassVar[bool] = True
     stage: ClassVar[Stage] = Stage.STRUCTURE
     guidance: ClassVar[str] = (
-        "For large reductions, where it matters which layers get the budget; channel_pruning takes a "
-        "fraction of the time and is as good for small ones."
+        "For large reductions, where it matters which layers get the budget, and many samples: the supernet "
+        "must learn before it can tell sub-networks apart. With 10,000 images, a supernet of 1.5 epochs and "
+        "an eighth of a CNN's multiply-accumulates it was no better than channel_pruning (92.4 and 92.3 %), "
+        "which takes a fraction of the time: try that first. `kept` and `dropped` of a point of the frontier "
+        "cut it out when given to channel_pruning."
     )
 
     technique: Literal["subnet_search"] = "subnet_search"
