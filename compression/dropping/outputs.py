@@ -26,14 +26,18 @@ class Outputs:
         size = sum(value.nbytes for value in sample.values())
         self._split = _first(split, min(samples, max(1, MOST_BYTES // max(size, 1))))
         self._reference = list(self._run(model))
+        self._classes = next(iter(sample.values())).ndim == 2
+        """Rather than vectors at several positions, which hidden states are as well."""
 
     def distance(self, model: onnx.ModelProto) -> float:
-        """Energy of the difference as a share of that of the outputs, a mean over all outputs; 0 where none
-        is of floats.
+        """Of scores of classes the KL divergence; else the energy of the difference as a share of that of the
+        outputs, a mean over all of them; 0 where none is of floats.
         """
         fidelity = Fidelity()
         for reference, output in zip(self._reference, self._run(model), strict=True):
             fidelity.add(reference, output)
+        if fidelity.kl is not None and self._classes:
+            return fidelity.kl
         decibels = fidelity.sqnr_db
         return 0.0 if decibels is None else 10 ** (-decibels / 10)
 
