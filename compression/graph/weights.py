@@ -65,7 +65,13 @@ def _quantization_slots(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
 
 
 def params(graph: onnx.GraphProto) -> int:
-    return sum(math.prod(tensor.dims) for tensor in weights(graph))
+    """Elements of all weights; of a MatMulNBits those of its matrix, not its bytes."""
+    whole = {node.input[1]: _size(node) for node in walk.nodes(graph) if node.op_type == "MatMulNBits"}
+    return sum(whole.get(tensor.name, math.prod(tensor.dims)) for tensor in weights(graph))
+
+
+def _size(product: onnx.NodeProto) -> int:
+    return math.prod(int(entry.i) for entry in product.attribute if entry.name in {"K", "N"})
 
 
 def traits(graph: onnx.GraphProto) -> frozenset[Trait]:
