@@ -4,12 +4,14 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from compression import mapped
 from compression.graph import weight_rounding
 from compression.graph.index import Index
 from compression.graph.weight_rounding import Rounding
 from compression.kernels import rounding
+from compression.mapped import Store
 
 HALF, FLOAT = 16, 32
 
@@ -44,11 +46,12 @@ def store_halves(graph: onnx.GraphProto, names: Collection[str]) -> None:
     """
     index = Index(graph)
     for name in names:
-        weight = numpy_helper.to_array(index.initializers[name])
+        tensor = index.initializers[name]
+        weight = mapped.array(tensor)
         largest = float(np.finfo(np.float16).max)
         half = np.clip(weight, -largest, largest).astype(np.float16)
-        graph.initializer.remove(index.initializers[name])
-        graph.initializer.append(numpy_helper.from_array(half, f"{name}_half"))
+        graph.initializer.append(Store.beside(tensor).instead(tensor, half, f"{name}_half"))
+        graph.initializer.remove(tensor)
         graph.node.append(
             helper.make_node("Cast", [f"{name}_half"], [name], f"{name}_float", to=TensorProto.FLOAT)
         )

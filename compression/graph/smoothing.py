@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
+from compression import mapped
 from compression.graph import walk
 from compression.graph.index import Index
 from compression.kernels import smoothing
@@ -119,7 +120,7 @@ def _smoothable(node: onnx.NodeProto, index: Index) -> bool:
 
 
 def _weight(node: onnx.NodeProto, index: Index) -> Floats:
-    return numpy_helper.to_array(index.initializers[node.input[1]])
+    return mapped.array(index.initializers[node.input[1]])
 
 
 def _inputs_first(node: onnx.NodeProto, weight: Floats) -> Floats:
