@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class WeightQuantization(Technique):
     """Stores the matrices of dense layers in 4 or 8 bits, a scale and a zero point for each block of inputs.
 
-    Written as MatMulNBits of ONNX Runtime (domain com.microsoft), which other runtimes lack. Convolutions,
-    recurrent layers, embeddings and matrices of fewer than 1,024 elements stay as they are.
+    Written as MatMulNBits of ONNX Runtime (domain com.microsoft), which OpenVINO reads too, and LiteRT
+    does not. Convolutions, recurrent layers, embeddings and matrices of fewer than 1,024 elements stay as
+    they are.
     """
 
     needs: ClassVar = frozenset({Need.CALIBRATION})
@@ -38,7 +39,7 @@ class WeightQuantization(Technique):
     guidance: ClassVar[str] = (
         "For language models and other networks of large matrices, whose time goes into reading weights: 4 "
         "bits make matrices some six times smaller. gptq rounds best and needs some calibration samples; rtn "
-        "and hqq need none. Runs in ONNX Runtime only. For convolutional networks take static_quantization."
+        "and hqq need none. For convolutional networks take static_quantization."
     )
 
     technique: Literal["weight_quantization"] = "weight_quantization"

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from compression import runtime
 from compression.dataset import Dataset
 from compression.errors import CompressionError
+from compression.exports.tflite.convert import convert
 from compression.inspection import Trait
 from compression.model import Model
 from compression.technique import Applied, Context, Need
@@ -98,6 +99,13 @@ def test_names_shapes_and_the_given_model_stay(tmp_path: Path) -> None:
     onnx.checker.check_model(made.proto)
     assert model.serialized == before
     assert (made.inputs, made.outputs) == (model.inputs, model.outputs)
+
+
+def test_litert_refuses_the_product_by_name(tmp_path: Path) -> None:
+    made = quantize(dense(), tmp_path).model
+    with pytest.raises(CompressionError, match="MatMulNBits") as caught:
+        convert(made.proto, "LiteRT")
+    assert caught.value.code == "format_unsupported"
 
 
 def test_data_are_needed_for_gptq_only(tmp_path: Path) -> None:
