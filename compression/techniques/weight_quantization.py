@@ -24,8 +24,8 @@ class WeightQuantization(Technique):
     """Stores the matrices of dense layers in 4 or 8 bits, a scale and a zero point for each block of inputs.
 
     Written as MatMulNBits of ONNX Runtime (domain com.microsoft), which OpenVINO reads too, and LiteRT
-    does not. Convolutions, recurrent layers, embeddings and matrices of fewer than 1,024 elements stay as
-    they are.
+    does not. Tables that are looked up become int8, with a scale for each row. Convolutions, recurrent
+    layers, and what has fewer than 1,024 elements stay as they are.
     """
 
     needs: ClassVar = frozenset({Need.CALIBRATION})
@@ -51,6 +51,9 @@ class WeightQuantization(Technique):
         default="gptq",
         description="rtn: round to nearest; hqq: zero points by a robust norm of the error; gptq: later "
         "weights take up the error of earlier ones, as calibration samples want it",
+    )
+    embeddings: bool = Field(
+        default=True, description="whether tables that rows are looked up in become int8"
     )
     accuracy_level: Literal[0, 1, 4] = Field(
         default=4,
@@ -90,7 +93,7 @@ class WeightQuantization(Technique):
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.model import Model
-        from compression.weight_only import matrices
+        from compression.weight_only import matrices, tables
 
         proto = model.copy()
         excluded = set(self.exclude)
@@ -108,8 +111,10 @@ class WeightQuantization(Technique):
             blocks = self._blocks(matrix, hessians.get(matrix.source))
             errors[matrix.node.output[0]] = _error(matrix.weight, blocks.restored)
             matrices.replace(proto.graph, matrix, blocks, self.bits, self.accuracy_level)
+        looked_up = tables.quantize(proto.graph, excluded) if self.embeddings else []
         matrices.clean(proto)
-        return Applied(Model(proto), {"matrices": len(found), "layer_error": errors})
+        details = {"matrices": len(found), "embeddings": looked_up, "layer_error": errors}
+        return Applied(Model(proto), details)
 
     def _blocks(self, matrix: "Matrix", hessian: "npt.NDArray[np.float64] | None") -> "Blocks":
         import numpy as np

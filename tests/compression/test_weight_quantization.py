@@ -69,6 +69,22 @@ def test_every_matrix_becomes_a_blocked_product_and_the_file_shrinks(tmp_path: P
     assert list(made.details["layer_error"]) == ["first", "second", "scores"]
 
 
+def test_tables_become_int8_unless_they_are_kept(tmp_path: Path) -> None:
+    model = Model(transformer())
+    tokens = np.random.default_rng(0).integers(0, 50, (30, 9))
+    context = Context(Dataset({"calibration/tokens": tokens}, 0), 0, tmp_path)
+    made = WeightQuantization(bits=8).apply(model, context)
+    assert made.details["embeddings"] == ["embedding"]
+    assert made.model.initializer("embedding_int8").dtype == np.int8
+    before, after = (
+        runtime.run(runtime.session(one.proto), {"tokens": tokens}) for one in (model, made.model)
+    )
+    difference = np.linalg.norm(after["logits"] - before["logits"])
+    assert difference < 0.03 * np.linalg.norm(before["logits"])
+    kept = WeightQuantization(bits=8, embeddings=False).apply(model, context).model
+    assert np.array_equal(kept.initializer("embedding"), model.initializer("embedding"))
+
+
 @pytest.mark.parametrize("method", ["rtn", "hqq", "gptq"])
 def test_eight_bits_are_close(method: str, tmp_path: Path) -> None:
     made = quantize(dense(), tmp_path, method=method, bits=8, accuracy_level=1).model
