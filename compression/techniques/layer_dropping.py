@@ -38,7 +38,8 @@ class LayerDropping(Technique):
     guidance: ClassVar[str] = (
         "For deep residual networks and transformers: time goes down by what the blocks took, in every "
         "runtime and at every batch size, as no layer gets narrower. Needs a longer recovery than "
-        "channel_pruning for the same saving; with few blocks, each of them is missed."
+        "channel_pruning for the same saving; with few blocks, each of them is missed: a CNN of six lost 0.7 "
+        "points with the first (1.2 times as fast) and 6 with two, after a short recovery."
     )
 
     technique: Literal["layer_dropping"] = "layer_dropping"
@@ -108,7 +109,7 @@ class LayerDropping(Technique):
         blocks = len(found.get("blocks", ()))
         if data is None or blocks < _FEWEST:
             return
-        for part, drop in ((0.25, 0.01), (0.5, 0.03)):
+        for part, drop in ((0.25, 0.01), (0.5, 0.06)):
             ratio = round(part * found["params_share"], 2)
             yield Proposal(
                 cls(ratio=ratio, target="params"),
