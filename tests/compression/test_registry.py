@@ -194,7 +194,7 @@ def test_without_labels_is_refused_or_has_a_way_out_that_holds(technique: str) -
         assert not Recipe.model_validate(way.patch["recipe"]).check(model, bare)
 
 
-@each_network
+@pytest.mark.parametrize("network", NETWORKS)  # the small ones: there are as many pairs as squares
 @pytest.mark.parametrize("second", REGISTRY)
 @each_technique
 def test_techniques_follow_each_other_or_say_why_not(technique: str, second: str, network: str) -> None:
