@@ -84,4 +84,12 @@ def _slim(model: "Model", without: str) -> "onnx.ModelProto":
             "E_MODEL_RUN", f"the graph cannot be simplified: {type(error).__name__}"
         ) from error
     interface.restore(slimmed, model.proto)
+    _drop_untyped(slimmed.graph)
     return slimmed
+
+
+def _drop_untyped(graph: "onnx.GraphProto") -> None:
+    """Notes on tensors whose type is unknown, as behind operators of other domains: no runtime loads them."""
+    typed = [value for value in graph.value_info if value.type.tensor_type.elem_type]
+    del graph.value_info[:]
+    graph.value_info.extend(typed)
