@@ -26,7 +26,9 @@ _DROPS = {
     Architecture.TRANSFORMER: 0.01,
     Architecture.RECURRENT: 0.01,
 }
-"""With 16 clusters. Measured: the example's residual CNN, untrained. The others are guesses."""
+"""With 16 clusters. Measured: the example's residual CNN, 0.2 points after a fifth of an epoch. The others
+are guesses.
+"""
 _HARDLY_TRAINED = 0.01
 """Lost besides, at a guess, where few samples are there to train with."""
 _LEFT = 0.14
