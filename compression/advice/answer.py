@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from compression.architecture import Architecture
 from compression.measurement import Interval
-from compression.proposal import Confidence
 from compression.search.budget import Objective
+from compression.technique import Confidence
 
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 Basis = Literal["measured", "estimated"]

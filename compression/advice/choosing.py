@@ -8,9 +8,8 @@ from itertools import product
 from compression.advice.answer import Expectation, Figure
 from compression.advice.evidence import Run, pipelines
 from compression.advice.options import TRIED, Option
-from compression.proposal import Confidence, Stage
 from compression.search.budget import Objective
-from compression.technique import Technique
+from compression.technique import Confidence, Stage, Technique
 
 MOST_LOST = 0.01
 """One point: the default of a recipe."""

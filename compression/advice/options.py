@@ -8,9 +8,8 @@ from compression.advice.answer import Expectation, Figure
 from compression.advice.evidence import Run, single
 from compression.architecture import small
 from compression.inspection import DatasetInspection, ModelInspection
-from compression.proposal import Confidence, Proposal, Stage
 from compression.recipe import Recipe, canonical
-from compression.technique import REGISTRY, Promise, Technique
+from compression.technique import REGISTRY, Confidence, Promise, Proposal, Stage, Technique
 
 _OVERHEAD = 1.1
 TRIED = "tried on this very model"

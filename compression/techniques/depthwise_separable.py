@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from compression.inspection import DatasetInspection, ModelInspection, Trait
-from compression.proposal import Proposal, Stage
-from compression.technique import Applied, Context, Need, Promise, Technique
+from compression.technique import Applied, Context, Need, Promise, Proposal, Stage, Technique
 from compression.training.recovery import Recovery
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from compression.architecture import Architecture, architecture, scarce, small
 from compression.inspection import DatasetInspection, ModelInspection, Trait
 from compression.interchange import misfit
-from compression.proposal import Proposal, Stage
-from compression.technique import Applied, Context, ModelReference, Need, Promise, Technique
+from compression.technique import Applied, Context, ModelReference, Need, Promise, Proposal, Stage, Technique
 from compression.training.options import Training
 
 if TYPE_CHECKING:

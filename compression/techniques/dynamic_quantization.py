@@ -5,8 +5,7 @@ from pydantic import Field
 
 from compression.architecture import Architecture, architecture, small
 from compression.inspection import DatasetInspection, ModelInspection, Trait
-from compression.proposal import Proposal, Stage
-from compression.technique import Applied, Context, Promise, Technique
+from compression.technique import Applied, Context, Promise, Proposal, Stage, Technique
 
 if TYPE_CHECKING:
     from compression.model import Model

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from compression.inspection import DatasetInspection, ModelInspection
-from compression.proposal import Proposal, Stage
-from compression.technique import Applied, Context, Technique
+from compression.technique import Applied, Context, Proposal, Stage, Technique
 
 if TYPE_CHECKING:
     import onnx

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from compression.inspection import DatasetInspection, ModelInspection, Trait
-from compression.proposal import Proposal, Stage
-from compression.technique import Applied, Context, Promise, Technique
+from compression.technique import Applied, Context, Promise, Proposal, Stage, Technique
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,9 +9,8 @@ from pydantic import Field, model_validator
 from compression.architecture import Architecture, architecture, scarce
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.inspection import DatasetInspection, ModelInspection, Trait
-from compression.proposal import Proposal, Stage
 from compression.sparsity.options import Constant, NOfM, Pattern, PolynomialDecay, Schedule, Unstructured
-from compression.technique import Applied, Context, Need, Promise, Technique
+from compression.technique import Applied, Context, Need, Promise, Proposal, Stage, Technique
 from compression.training.options import Training
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from pydantic import Field, model_validator
 from compression.architecture import Architecture, architecture
 from compression.errors import CompressionError
 from compression.inspection import DatasetInspection, ModelInspection, Trait
-from compression.proposal import Proposal, Stage
-from compression.technique import Applied, Context, Need, Promise, Technique
+from compression.technique import Applied, Context, Need, Promise, Proposal, Stage, Technique
 
 if TYPE_CHECKING:
     from compression.model import Model

@@ -8,8 +8,7 @@ from pydantic import Field
 from compression.architecture import Architecture, architecture, scarce, small
 from compression.errors import CompressionError
 from compression.inspection import DatasetInspection, ModelInspection, Trait
-from compression.proposal import Proposal, Stage
-from compression.technique import Applied, Context, Need, Promise, Technique
+from compression.technique import Applied, Context, Need, Promise, Proposal, Stage, Technique
 from compression.training.options import Training
 
 if TYPE_CHECKING:

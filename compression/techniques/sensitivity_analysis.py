@@ -7,8 +7,7 @@ from pydantic import Field
 
 from compression.errors import CompressionError
 from compression.inspection import ModelInspection, Trait
-from compression.proposal import Stage
-from compression.technique import Applied, Context, Need, Technique
+from compression.technique import Applied, Context, Need, Stage, Technique
 
 if TYPE_CHECKING:
     from compression.model import Model

@@ -10,8 +10,7 @@ from pydantic import Field
 from compression.architecture import Architecture, architecture, small
 from compression.errors import CompressionError
 from compression.inspection import DatasetInspection, ModelInspection, Trait
-from compression.proposal import Confidence, Proposal, Stage
-from compression.technique import Applied, Context, Need, Promise, Technique
+from compression.technique import Applied, Confidence, Context, Need, Promise, Proposal, Stage, Technique
 
 if TYPE_CHECKING:
     import onnx

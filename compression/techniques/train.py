@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from compression.inspection import Trait
-from compression.proposal import Stage
-from compression.technique import Applied, Context, Need, Technique
+from compression.technique import Applied, Context, Need, Stage, Technique
 from compression.training.options import Training
 
 if TYPE_CHECKING:

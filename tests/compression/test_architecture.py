@@ -8,8 +8,7 @@ import pytest
 import compression.techniques  # noqa: F401  loading the folder fills the registry
 from compression.architecture import Architecture, architecture, scarce, small
 from compression.inspection import DatasetInspection, ModelInspection, Trait
-from compression.proposal import Proposal
-from compression.technique import REGISTRY
+from compression.technique import REGISTRY, Proposal
 
 ENCODER = {"MatMul": 48, "Softmax": 6, "LayerNormalization": 13, "Gather": 50, "Add": 62, "Shape": 49}
 
