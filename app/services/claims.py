@@ -5,7 +5,8 @@ import math
 from sqlalchemy import Connection, select
 
 from app.adapters.database import AnyRow, now
-from app.adapters.tables import blobs, datasets, job_models, models, searches, steps
+from app.adapters.search_tables import searches
+from app.adapters.tables import blobs, datasets, job_models, models, steps
 from app.domain.records import JobClaim, StepOutput
 from app.domain.states import StepState
 from compression.inspection import DatasetInspection, ModelInspection

@@ -14,6 +14,7 @@ from app.adapters.blobs import Blob
 from app.adapters.database import AnyRow, Database, now
 from app.adapters.notify import Notifier
 from app.adapters.queue import Queue, Task
+from app.adapters.search_tables import searches
 from app.domain.errors import Conflict, ErrorRecord, LeaseLost, NotFound
 from app.domain.ids import new_id
 from app.domain.records import Inspected, InspectionClaim, Page
@@ -208,13 +209,13 @@ class InspectedService:
         self._requeue(claim, {})
 
     def _check_unused(self, connection: Connection, project_id: str, identity: str) -> None:
-        jobs, searches = tables.jobs.c, tables.searches.c
-        named = searches[f"{self.kind.word.replace(' ', '')}_id"] == identity
+        jobs = tables.jobs.c
+        named = searches.c[f"{self.kind.word.replace(' ', '')}_id"] == identity
         by_job = select(jobs.id).where(
             jobs.project_id == project_id, self.kind.used_by(identity), jobs.state.not_in(OVER)
         )
-        by_search = select(searches.id).where(
-            searches.project_id == project_id, named, searches.state.not_in(SEARCH_OVER)
+        by_search = select(searches.c.id).where(
+            searches.c.project_id == project_id, named, searches.c.state.not_in(SEARCH_OVER)
         )
         for word, path, query in (("job", "jobs", by_job), ("search", "searches", by_search)):
             used = connection.execute(query.limit(1)).scalar_one_or_none()

@@ -11,7 +11,8 @@ from sqlalchemy.sql.elements import ColumnElement
 from app.adapters.database import Database, member, now
 from app.adapters.notify import Notifier
 from app.adapters.queue import Queue
-from app.adapters.tables import datasets, jobs, models, searches, steps
+from app.adapters.search_tables import searches
+from app.adapters.tables import datasets, jobs, models, steps
 from app.domain.errors import ErrorRecord
 from app.domain.records import Job, Search, SearchTrial
 from app.domain.states import SEARCH_OVER, JobState, SearchState, StepState

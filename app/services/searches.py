@@ -7,7 +7,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from app.adapters.database import now
-from app.adapters.tables import artifacts, events, job_models, jobs, searches, steps
+from app.adapters.search_tables import searches
+from app.adapters.tables import artifacts, events, job_models, jobs, steps
 from app.domain.errors import Conflict, NotFound
 from app.domain.ids import new_id
 from app.domain.records import Job, Page, Search, SearchTrial

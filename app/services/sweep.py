@@ -16,6 +16,7 @@ from app.adapters.blobs import BlobStore
 from app.adapters.database import Database, now
 from app.adapters.notify import Notifier
 from app.adapters.queue import Queue, Task
+from app.adapters.search_tables import searches
 from app.adapters.tables import (
     blobs,
     datasets,
@@ -23,7 +24,6 @@ from app.adapters.tables import (
     job_models,
     jobs,
     models,
-    searches,
     step_cache,
     steps,
     uploads,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from app.adapters.tables import searches
+from app.adapters.search_tables import searches
 from app.services.search_runs import Look
 from app.services.workers import Announcement
 from compression.inspection import ArraySpec, DatasetInspection
