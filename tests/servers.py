@@ -137,6 +137,7 @@ def s3() -> Iterator[S3]:
 _S3_FLAGS = (
     *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-admin.ui=false", "-webdav=false", "-master.telemetry=false"),
     *("-s3.port.iceberg=0", "-s3.port.lance=0"),
+    "-master.volumeSizeLimitMB=16",  # each bucket takes volumes of its own, and a test a bucket
 )
 _S3_PORTS = [
     f"{part}.port{kind}" for part in ("s3", "master", "volume", "filer", "admin") for kind in ("", ".grpc")

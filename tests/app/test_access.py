@@ -9,6 +9,7 @@ import pytest
 
 from app.domain import keys
 from app.main import create_app
+from app.services.workers import Announcement
 from app.settings import Settings
 from tests.app.conftest import STEPS, Api, problem
 
@@ -47,6 +48,12 @@ def test_nobody_gets_in_without_a_key(api: Api, operations: list[tuple[str, str,
                 assert operation["security"] == [{"ApiKey": []}], path
 
 
+def searched(api: Api, job: dict[str, Any]) -> dict[str, Any]:
+    api.services.workers.register(Announcement(["cpu"], 1, {}, {}, "S2"))
+    body = {"model_id": job["model_id"], "dataset_id": job["dataset_id"], "budget": {"objective": "bytes"}}
+    return dict(api.client.post("/v1/searches", json=body).raise_for_status().json())
+
+
 def test_what_is_another_projects_is_not_there(
     api: Api, operations: list[tuple[str, str, dict[str, Any]]], tmp_path: Path
 ) -> None:
@@ -58,6 +65,7 @@ def test_what_is_another_projects_is_not_there(
         "/v1/datasets": job["dataset_id"],
         "/v1/jobs": job["id"],
         "/v1/artifacts": job["artifacts"][0]["id"],
+        "/v1/searches": searched(api, job)["id"],
     }
     for method, path, operation in operations:
         if "{" not in path or path in SHARED:

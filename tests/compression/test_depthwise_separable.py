@@ -207,7 +207,9 @@ def test_goes_on_from_a_checkpoint(noise: Context, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("technique", [StaticQuantization, QuantizationAwareTraining])
 def test_is_followed_by_quantization(technique: Any, noise: Context) -> None:
     source = rewritten(small(), noise, ratio=0.3).model
-    fields = {"keep": "none"} if technique is StaticQuantization else {"training": {"epochs": 1}}
+    fields: dict[str, Any] = {"keep": "none"}
+    if technique is not StaticQuantization:
+        fields["training"] = {"epochs": 1}
     quantized = technique.model_validate(fields).apply(source, noise).model
     feeds = {"x": np.random.default_rng(2).standard_normal((32, 3, 8, 8)).astype(np.float32)}
     one, other = (runtime.run(runtime.session(model.proto), feeds)["y"] for model in (source, quantized))

@@ -11,7 +11,7 @@ from tests.programs import eventually
 from tests.service import Json, Service, images
 from tests.workers.endless import endless
 
-STEPS = [{"technique": "graph_optimization"}, {"technique": "static_quantization"}]
+STEPS = [{"technique": "graph_optimization"}, {"technique": "static_quantization", "keep": "none"}]
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,9 @@ def test_the_same_search_again_tries_the_same_and_computes_nothing(
 ) -> None:
     again = over(service, ordered(service, cnn, data))
     mine, theirs = trials(service, again), trials(service, found)
-    assert [each["recipe"] for each in mine] == [each["recipe"] for each in theirs]
+    shared = min(len(mine), len(theirs))  # another test may have searched on
+    assert shared == 5
+    assert [each["recipe"] for each in mine] == [each["recipe"] for each in theirs[:shared]]
     steps = sum(len(each["recipe"]["steps"]) for each in mine if each["state"] == "succeeded")
     assert again["cache_hits"] >= steps
     assert again["chosen"] == found["chosen"]
