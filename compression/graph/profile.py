@@ -71,7 +71,7 @@ def paired_seconds(
     first: onnx.ModelProto, second: onnx.ModelProto, feeds: Mapping[str, runtime.Array]
 ) -> tuple[float, float]:
     """Time of one run of either model on one thread, taken in turns; short ones are timed several at once.
-    The lower quartile: whoever else is at work here does not count.
+    The lower quartile, of short ones the least: whoever else is at work here does not count.
     """
     sessions = runtime.session(first), runtime.session(second)
     shortest = min(_seconds(session, feeds, 1) for session in sessions * 3)
@@ -81,7 +81,7 @@ def paired_seconds(
     while len(taken[0]) < FEWEST or (len(taken[0]) < MOST and time.perf_counter() < end):
         for session, times in zip(sessions, taken, strict=True):
             times.append(_seconds(session, feeds, runs))
-    before, after = (float(np.quantile(times, 0.25)) for times in taken)
+    before, after = (float(np.quantile(times, 0.25 if runs == 1 else 0.0)) for times in taken)
     return before, after
 
 

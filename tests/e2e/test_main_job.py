@@ -6,7 +6,7 @@ from tests.compression import networks
 from tests.programs import eventually
 from tests.service import Service, images
 
-STEPS = [{"technique": "graph_optimization"}, {"technique": "static_quantization"}]
+STEPS = [{"technique": "graph_optimization"}, {"technique": "static_quantization", "keep": "none"}]
 pytestmark = pytest.mark.parametrize("service", ["embedded", "full"], indirect=True)
 
 
