@@ -259,6 +259,15 @@ def test_what_can_be_done_is_told_and_proposed(example: Model, context: Context)
     assert not list(DepthwiseSeparable.proposals(inspection, None))
 
 
+def test_what_can_be_done_is_told_of_open_sizes_too() -> None:
+    proto = small(pads=[1, 1, 1, 1]).copy()
+    for axis in proto.graph.input[0].type.tensor_type.shape.dim[2:]:
+        axis.dim_param = "size"
+    found = DepthwiseSeparable.examine(Model(proto))
+    assert found["layers"] == 2
+    assert 0.5 < found["macs_saving"] < found["macs_share"] < 1
+
+
 def test_needs() -> None:
     assert DepthwiseSeparable().required() == {Need.CALIBRATION}
     by_labels = DepthwiseSeparable.model_validate({"training": {"loss": "labels"}})
