@@ -116,17 +116,14 @@ class Excess(BaseModel):
     factor: float = Field(description="how far beyond: 1 is once more than what is allowed")
 
 
-_NORMAL = 1.96
 _LEAST = 0.002
 """A drop is compared with at least this: a budget of 0 is no reason to call a loss infinitely bad."""
 
 
-def excesses(budget: Budget, measured: Measurements, errors: float = 0.0) -> list[Excess]:
-    """Every limit that a measured model breaks, worst first. `errors` standard errors are added to what was
-    lost: the best of many trials looks better than it is.
-    """
+def excesses(budget: Budget, measured: Measurements) -> list[Excess]:
+    """Every limit that a measured model breaks, worst first."""
     found = []
-    for limit, allowed, value in _limits(budget, measured, errors):
+    for limit, allowed, value in _limits(budget, measured):
         if value is not None and value > allowed:
             scale = max(allowed, _LEAST) if limit in {"max_metric_drop", "min_agreement"} else allowed
             found.append(Excess(limit=limit, allowed=allowed, value=value, factor=(value - allowed) / scale))
@@ -135,7 +132,7 @@ def excesses(budget: Budget, measured: Measurements, errors: float = 0.0) -> lis
 
 def unmeasured(budget: Budget, measured: Measurements) -> list[str]:
     """Limits of which nothing is known."""
-    return [limit for limit, _, value in _limits(budget, measured, 0.0) if value is None]
+    return [limit for limit, _, value in _limits(budget, measured) if value is None]
 
 
 def _named(excess: Excess) -> Excess:
@@ -145,15 +142,13 @@ def _named(excess: Excess) -> Excess:
     return excess.model_copy(update={"allowed": 1 - excess.allowed, "value": 1 - excess.value})
 
 
-def _limits(
-    budget: Budget, measured: Measurements, errors: float
-) -> Iterator[tuple[str, float, float | None]]:
+def _limits(budget: Budget, measured: Measurements) -> Iterator[tuple[str, float, float | None]]:
     """Name, what is allowed, what it is if it was measured; smaller is better in all."""
     after = measured.compressed
     latency = None if after.latency_ms is None else after.latency_ms.p50
     agreed = None if after.agreement is None else 1 - after.agreement
     values = {
-        "max_metric_drop": (budget.max_metric_drop, loss(measured, errors)),
+        "max_metric_drop": (budget.max_metric_drop, loss(measured)),
         "min_agreement": (None if budget.min_agreement is None else 1 - budget.min_agreement, agreed),
         "max_bytes": (budget.max_bytes, after.bytes),
         "max_latency_ratio": (budget.max_latency_ratio, cost("latency", measured)),
@@ -166,14 +161,10 @@ def _limits(
             yield name, allowed, value
 
 
-def loss(measured: Measurements, errors: float = 0.0) -> float | None:
+def loss(measured: Measurements) -> float | None:
     """Of the task metric: points, or a share where it has no upper end. None without labels."""
     before, after = measured.original.metric, measured.compressed.metric
-    if before is None or after is None:
-        return None
-    interval = None if measured.drop is None else measured.drop.ci95
-    error = 0.0 if interval is None else (interval[1] - interval[0]) / (2 * _NORMAL)
-    return before.loss(after) + errors * error
+    return None if before is None or after is None else before.loss(after)
 
 
 def cost(objective: Objective, measured: Measurements) -> float | None:

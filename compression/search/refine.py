@@ -8,7 +8,7 @@ from typing import Any
 
 from compression.search.budget import Budget, excesses
 from compression.search.space import STEP, Family, Space
-from compression.search.trial import CAREFUL, Steps, Trial
+from compression.search.trial import Steps, Trial
 from compression.technique import Stage
 
 
@@ -48,7 +48,7 @@ def _lines(space: Space, budget: Budget, trial: Trial, over: Sequence[Trial]) ->
         if family is None or family.field is None:
             continue
         known = {
-            float(other.steps[at][family.field]): not excesses(budget, other.measurements, CAREFUL)
+            float(other.steps[at][family.field]): not excesses(budget, other.measurements)
             for other in over
             if other.measurements is not None and _same(trial.steps, other.steps, at, family.field)
         }

@@ -15,8 +15,6 @@ _PATIENCE = 2.0
 """How much more than allowed an almost untrained network may lose: training brings some of it back."""
 _WEIGHT = 2.0
 """A limit broken by as much as it allows costs as much as 7.4 times the objective."""
-CAREFUL = 1.0
-"""Standard errors: among trials that differ by chance the luckiest is chosen."""
 _POINT = 0.01
 
 
@@ -56,7 +54,7 @@ class Trial:
             return math.inf
         forgiving = 1 + _PATIENCE * (1 - min(self.share, 1.0))
         penalty = 0.0
-        for excess in excesses(_forgiving(budget, forgiving), self.measurements, CAREFUL):
+        for excess in excesses(_forgiving(budget, forgiving), self.measurements):
             penalty += _WEIGHT * excess.factor
         found = cost(budget.objective, self.measurements)
         if found is None or math.isnan(found):
@@ -79,7 +77,7 @@ def best(budget: Budget, trials: Sequence[Trial]) -> Trial | None:
 
     def order(trial: Trial) -> tuple[float, float, int]:
         assert trial.measurements is not None  # noqa: S101  for the type checker
-        broken = excesses(budget, trial.measurements, CAREFUL)
+        broken = excesses(budget, trial.measurements)
         found = cost(budget.objective, trial.measurements)
         return sum(excess.factor for excess in broken), math.inf if found is None else found, trial.number
 
