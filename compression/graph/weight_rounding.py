@@ -1,6 +1,5 @@
 """Which integers stand for which weights: scales per layer, chosen once and used by every writer."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,13 +67,3 @@ def read(graph: onnx.GraphProto) -> list[str]:
     """What the layers read."""
     index = Index(graph)
     return [node.input[0] for node in graph.node if layer_weight(node, index) is not None]
-
-
-def rounded(graph: onnx.GraphProto, roundings: Mapping[str, Rounding]) -> dict[str, Floats]:
-    """Every weight as the quantized model will see it."""
-    index = Index(graph)
-    return {name: how.round_trip(_values(index, name)) for name, how in roundings.items()}
-
-
-def _values(index: Index, name: str) -> Floats:
-    return onnx.numpy_helper.to_array(index.initializers[name])

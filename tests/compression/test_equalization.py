@@ -65,7 +65,8 @@ def test_bias_correction_takes_the_mean_error_back(case: Case, pack: Pack, tmp_p
     prepared = prepare(case.model, tmp_path)
     seen = statistics(prepared, case, pack, tmp_path)
     roundings = weight_rounding.choose(prepared.graph, 3, per_channel=True)
-    rounded = weight_rounding.rounded(prepared.graph, roundings)
+    weights = Index(prepared.graph).initializers
+    rounded = {name: how.round_trip(numpy_helper.to_array(weights[name])) for name, how in roundings.items()}
     reference = outputs(prepared, case, "calibration").mean(0)
 
     def mean_error(correct: bool) -> float:
