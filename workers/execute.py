@@ -31,6 +31,8 @@ from workers.sandbox import Done
 from workers.supervision import timed_out
 
 _log = structlog.get_logger()
+_CARVED = "carved 2"
+"""Counts the ways in which a search's samples were chosen."""
 _INTERNAL = ErrorRecord(
     "E_INTERNAL", "This should not have happened; the server's log says more.", ErrorKind.INTERNAL
 )
@@ -252,7 +254,7 @@ class Execution:
             return claim.data_sha256
         if source(claim.data_inspection) is None:
             return None
-        key = hashlib.sha256(f"carved {claim.data_sha256}".encode()).hexdigest()
+        key = hashlib.sha256(f"{_CARVED} {claim.data_sha256}".encode()).hexdigest()
         found = self.bench.insist(lambda: self._jobs.cached(claim, key))
         if found is None:
             done = self._run(Carve(data=cast("Path", self._data)))

@@ -10,6 +10,7 @@ from app.services.search_runs import Look, told
 from compression.errors import CompressionError, ErrorKind
 from compression.measurement import Measurements
 from compression.search.budget import Excess, excesses, unmeasured
+from compression.search.hindsight import known_by_heart
 from compression.search.plan import Moment, plan
 from compression.search.sampler import sample
 from compression.search.space import space
@@ -39,7 +40,7 @@ def _advanced(bench: Bench, look: Look) -> bool:
             _end_trials(bench, look)
             return True
         return _proving(bench, look)
-    trials = [told(trial) for trial in look.trials]
+    trials = [told(look.search, trial) for trial in look.trials]
     moment = Moment(look.seconds, look.seats, look.search.seed)
     new = plan(space(look.model, look.data, look.budget), look.budget, trials, moment, sample)
     if new:
@@ -59,7 +60,7 @@ def _end_trials(bench: Bench, look: Look) -> None:
 
 def _proving(bench: Bench, look: Look) -> bool:
     searches = bench.services.searches
-    chosen = best(look.budget, [told(trial) for trial in look.trials])
+    chosen = best(look.budget, [told(look.search, trial) for trial in look.trials])
     if chosen is not None:
         trial = look.trials[chosen.number]
         return bench.insist(lambda: searches.prove(look, trial))
@@ -93,7 +94,17 @@ def _finished(bench: Bench, look: Look) -> bool:
     reasons = [_reason(each) for each in excesses(look.budget, measured)]
     reasons += [f"{limit}: not measured" for limit in unmeasured(look.budget, measured)]
     state = SearchState.CANCELLED if cancelled else SearchState.SUCCEEDED
-    return bench.insist(lambda: searches.finish(look, state, "unmet" if reasons else "met", reasons))
+    outcome = "unmet" if reasons else "met"
+    return bench.insist(lambda: searches.finish(look, state, outcome, reasons, _notes(look, measured)))
+
+
+def _notes(look: Look, proof: Measurements) -> list[str]:
+    search = look.search
+    judged = None if search.chosen is None else look.trials[search.chosen].measurements
+    if judged is None:
+        return []
+    note = known_by_heart(Measurements.model_validate(judged), proof, search.judged_by)
+    return [] if note is None else [note]
 
 
 def _reason(excess: Excess) -> str:

@@ -20,6 +20,8 @@ searches = Table(
     Column("target", Text, nullable=False),
     Column("labels", Json, nullable=False),
     Column("formats", Json, nullable=False),
+    # the split; null where there is none, and of searches that are older than this column
+    Column("judged_by", Text),
     # counts changes: who plans on an older one is refused
     Column("revision", Integer, nullable=False, server_default="0"),
     # of searching before it was resumed; the clock of this time runs from begun_at
@@ -29,6 +31,7 @@ searches = Table(
     Column("proof_job_id", Text),
     Column("outcome", Text),
     Column("outcome_reasons", Json, nullable=False),
+    Column("notes", Json, nullable=False, server_default="[]"),
     Column("error", Json),
     Column("message_at", BigInteger, nullable=False),
     created(),

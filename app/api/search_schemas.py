@@ -23,6 +23,10 @@ class Search(View):
     target: Literal["cpu", "gpu"]
     labels: Labels
     formats: list[str]
+    judged_by: Literal["train", "calibration"] | None = Field(
+        description="the split that trials are measured on samples of: calibration where it has 1,512 or "
+        "more (those beyond 512 are judged by), else a tenth of train; never the test split"
+    )
     trials: dict[str, int] = Field(description="how many there are in each state of a job")
     cache_hits: int = Field(description="steps of trials that were not computed again")
     elapsed_seconds: float = Field(description="of searching; the proof is no part of it")
@@ -31,6 +35,7 @@ class Search(View):
     proof: Job | None = Field(description="measured on the test split, which no trial has seen")
     outcome: Literal["met", "unmet"] | None
     outcome_reasons: list[str]
+    notes: list[str] = Field(description="what would make another search better, with a way to it")
     error: Failure | None
     created_at: datetime
     finished_at: datetime | None

@@ -201,6 +201,8 @@ class Search:
     target: str
     labels: Json
     formats: Sequence[str]
+    judged_by: str | None
+    """The split that trials are measured on samples of."""
     revision: int
     spent_ms: int
     begun_at: int
@@ -209,6 +211,7 @@ class Search:
     proof_job_id: str | None
     outcome: str | None
     outcome_reasons: Sequence[str]
+    notes: Sequence[str]
     error: Json | None
     created_at: int
     finished_at: int | None

@@ -18,7 +18,7 @@ from compression.errors import CompressionError, FieldError, Suggestion
 from compression.fit import misfits
 from compression.inspection import DatasetInspection, ModelInspection
 from compression.recipe import Recipe
-from compression.search.budget import Budget, labelled
+from compression.search.budget import Budget, labelled, source
 from compression.search.space import refusals, space
 
 
@@ -94,8 +94,8 @@ def check(connection: Connection, project_id: str, order: Order) -> None:
         raise Invalid("dataset_misfit", "The data set does not fit the inputs of the model.", errors)
 
 
-def check_search(connection: Connection, project_id: str, order: SearchOrder) -> Budget:
-    """The budget with nothing left open.
+def check_search(connection: Connection, project_id: str, order: SearchOrder) -> tuple[Budget, str | None]:
+    """The budget with nothing left open, and the split that trials are judged by.
 
     Errors: NotFound; Conflict `…_not_ready`, `…_rejected`; Invalid `budget_refused`, `dataset_misfit`,
     `no_worker`, `nothing_to_try`.
@@ -118,7 +118,7 @@ def check_search(connection: Connection, project_id: str, order: SearchOrder) ->
         raise Invalid(
             "nothing_to_try", "No technique helps this model with what the budget asks for.", reasons[:20]
         )
-    return budget
+    return budget, source(data)
 
 
 def _no_metric() -> Invalid:

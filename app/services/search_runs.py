@@ -137,6 +137,7 @@ class SearchRuns:
         state: SearchState,
         outcome: str | None = None,
         reasons: Sequence[str] = (),
+        notes: Sequence[str] = (),
         error: ErrorRecord | None = None,
     ) -> bool:
         values: dict[str, Any] = {
@@ -144,6 +145,7 @@ class SearchRuns:
             "finished_at": now(),
             "outcome": outcome,
             "outcome_reasons": reasons,
+            "notes": notes,
             "error": None if error is None else error.json(),
         }
         if look.proof is None:
@@ -184,7 +186,13 @@ def proof_of(connection: Connection, search: Search) -> Job | None:
     return None if row is None else Job(*row)
 
 
-def told(trial: SearchTrial) -> Trial:
+_CAUTION = 1.0
+"""Standard errors: the best of many trials looks better than it is. Not on samples of train, where
+what is lost is overstated anyway, as a rule by more.
+"""
+
+
+def told(search: Search, trial: SearchTrial) -> Trial:
     """As the planner wants it."""
     succeeded = trial.state is JobState.SUCCEEDED
     own = sum(seconds for seconds, reused in trial.steps if not reused)
@@ -196,6 +204,7 @@ def told(trial: SearchTrial) -> Trial:
         measurements=Measurements.model_validate(trial.measurements) if trial.measurements else None,
         work=[seconds for seconds, _ in trial.steps],
         rest=max((trial.seconds or 0.0) - own, 0.0),
+        caution=_CAUTION if search.judged_by == "calibration" else 0.0,
     )
 
 

@@ -47,13 +47,14 @@ class SearchService(SearchRuns):
         `nothing_to_try`.
         """
         with self._database.write() as connection:
-            budget = check_search(connection, project_id, order)
+            budget, judged_by = check_search(connection, project_id, order)
             values = {
                 "id": new_id("sch"),
                 "project_id": project_id,
                 "state": SearchState.RUNNING,
                 "budget": budget.model_dump(mode="json"),
                 "outcome_reasons": [],
+                "judged_by": judged_by,
                 "formats": list(order.formats),
                 **{name: getattr(order, name) for name in _AS_ORDERED},
             }
@@ -90,8 +91,11 @@ class SearchService(SearchRuns):
 
     def frontier(self, project_id: str, search_id: str, axes: Sequence[Axis]) -> Sequence[SearchTrial]:
         """Errors: NotFound."""
-        found = {trial.number: trial for trial in self.trials(project_id, search_id, limit=1000)}
-        return [found[trial.number] for trial in frontier([told(one) for one in found.values()], axes)]
+        with self._database.read() as connection:
+            search = self._search(connection, project_id, search_id)
+            found = {trial.number: trial for trial in trials_of(connection, search)}
+        known = [told(search, trial) for trial in found.values()]
+        return [found[trial.number] for trial in frontier(known, axes)]
 
     def cancel(self, project_id: str, search_id: str, record: Record[Search] = unrecorded) -> Search:
         """Its trials end; the best found so far is proved. Errors: NotFound; Conflict `search_over`."""
@@ -135,6 +139,7 @@ class SearchService(SearchRuns):
                 "message_at": now(),
                 **dict.fromkeys(("chosen", "proof_job_id", "outcome", "error", "finished_at")),
                 "outcome_reasons": [],
+                "notes": [],
             }
             connection.execute(update(searches).where(searches.c.id == search_id).values(**values))
             search = _counted(connection, self._search(connection, project_id, search_id))
@@ -225,7 +230,7 @@ def _chosen(search: Search, trials: Sequence[SearchTrial], point: Point) -> Sear
             raise Conflict("no_trial", f"The search has no trial {point.trial} that succeeded.")
         return by_number[point.trial]
     wanted = Budget.model_validate({**search.budget, **point.limits})
-    found = best(wanted, [told(trial) for trial in by_number.values()])
+    found = best(wanted, [told(search, trial) for trial in by_number.values()])
     if found is None:
         raise Conflict("no_trial", "No trial has succeeded yet.")
     return by_number[found.number]

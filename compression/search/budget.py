@@ -1,6 +1,6 @@
 """Budget: what a compressed model may cost and lose, and how long may be searched for it."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -91,9 +91,27 @@ class Budget(BaseModel):
             yield "max_memory", "the file is a part of the memory: it cannot be the smaller limit of the two"
 
 
+CALIBRATION = 512
+"""Samples that are left to calibrate with."""
+ENOUGH = CALIBRATION + 1000
+"""Calibration samples, of which those beyond 512 are chosen by."""
+
+
 def source(data: DatasetInspection | None) -> str | None:
     """The split that samples to choose by are taken from; never the test split, which only proves."""
-    splits = {} if data is None else data.splits
+    if data is None:
+        return None
+    return chosen_from(data.splits, {array.split for array in data.arrays if array.name in LABELS})
+
+
+def chosen_from(splits: Mapping[str, int], labelled: Container[str]) -> str | None:
+    """Calibration where there is enough of it, and as many labels as in train: by its other name, validation,
+    it is what the original was not trained on. Of what it knows by heart every change loses more than it does
+    of anything else.
+    """
+    as_good = "calibration" in labelled or "train" not in labelled
+    if splits.get("calibration", 0) >= ENOUGH and as_good:
+        return "calibration"
     return next((name for name in ("train", "calibration") if splits.get(name)), None)
 
 
@@ -116,14 +134,17 @@ class Excess(BaseModel):
     factor: float = Field(description="how far beyond: 1 is once more than what is allowed")
 
 
+_NORMAL = 1.96
 _LEAST = 0.002
 """A drop is compared with at least this: a budget of 0 is no reason to call a loss infinitely bad."""
 
 
-def excesses(budget: Budget, measured: Measurements) -> list[Excess]:
-    """Every limit that a measured model breaks, worst first."""
+def excesses(budget: Budget, measured: Measurements, errors: float = 0.0) -> list[Excess]:
+    """Every limit that a measured model breaks, worst first; so many standard errors are added to what was
+    lost.
+    """
     found = []
-    for limit, allowed, value in _limits(budget, measured):
+    for limit, allowed, value in _limits(budget, measured, errors):
         if value is not None and value > allowed:
             scale = max(allowed, _LEAST) if limit in {"max_metric_drop", "min_agreement"} else allowed
             found.append(Excess(limit=limit, allowed=allowed, value=value, factor=(value - allowed) / scale))
@@ -132,7 +153,7 @@ def excesses(budget: Budget, measured: Measurements) -> list[Excess]:
 
 def unmeasured(budget: Budget, measured: Measurements) -> list[str]:
     """Limits of which nothing is known."""
-    return [limit for limit, _, value in _limits(budget, measured) if value is None]
+    return [limit for limit, _, value in _limits(budget, measured, 0.0) if value is None]
 
 
 def _named(excess: Excess) -> Excess:
@@ -142,13 +163,15 @@ def _named(excess: Excess) -> Excess:
     return excess.model_copy(update={"allowed": 1 - excess.allowed, "value": 1 - excess.value})
 
 
-def _limits(budget: Budget, measured: Measurements) -> Iterator[tuple[str, float, float | None]]:
+def _limits(
+    budget: Budget, measured: Measurements, errors: float
+) -> Iterator[tuple[str, float, float | None]]:
     """Name, what is allowed, what it is if it was measured; smaller is better in all."""
     after = measured.compressed
     latency = None if after.latency_ms is None else after.latency_ms.p50
     agreed = None if after.agreement is None else 1 - after.agreement
     values = {
-        "max_metric_drop": (budget.max_metric_drop, loss(measured)),
+        "max_metric_drop": (budget.max_metric_drop, loss(measured, errors)),
         "min_agreement": (None if budget.min_agreement is None else 1 - budget.min_agreement, agreed),
         "max_bytes": (budget.max_bytes, after.bytes),
         "max_latency_ratio": (budget.max_latency_ratio, cost("latency", measured)),
@@ -161,10 +184,16 @@ def _limits(budget: Budget, measured: Measurements) -> Iterator[tuple[str, float
             yield name, allowed, value
 
 
-def loss(measured: Measurements) -> float | None:
-    """Of the task metric: points, or a share where it has no upper end. None without labels."""
+def loss(measured: Measurements, errors: float = 0.0) -> float | None:
+    """Of the task metric: points, or a share where it has no upper end; and so many standard errors more.
+    None without labels.
+    """
     before, after = measured.original.metric, measured.compressed.metric
-    return None if before is None or after is None else before.loss(after)
+    if before is None or after is None:
+        return None
+    interval = None if measured.drop is None else measured.drop.ci95
+    error = 0.0 if interval is None else (interval[1] - interval[0]) / (2 * _NORMAL)
+    return before.loss(after) + errors * error
 
 
 def cost(objective: Objective, measured: Measurements) -> float | None:

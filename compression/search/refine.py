@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from compression.search.budget import Budget, excesses
+from compression.search.budget import Budget
 from compression.search.space import STEP, Family, Space
 from compression.search.trial import Steps, Trial
 from compression.technique import Stage
@@ -48,9 +48,9 @@ def _lines(space: Space, budget: Budget, trial: Trial, over: Sequence[Trial]) ->
         if family is None or family.field is None:
             continue
         known = {
-            float(other.steps[at][family.field]): not excesses(budget, other.measurements)
+            float(other.steps[at][family.field]): not other.excesses(budget)
             for other in over
-            if other.measurements is not None and _same(trial.steps, other.steps, at, family.field)
+            if _same(trial.steps, other.steps, at, family.field)
         }
         yield _Line(trial.steps, at, family, known)
 

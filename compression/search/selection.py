@@ -1,5 +1,5 @@
-"""What a search may see of a data set: its own split to choose by, cut out of what is trained on. The test
-split is not in the file, so nothing can look at it.
+"""What a search may see of a data set: its own split to choose by, cut out of what calibrates or is trained
+on. The test split is not in the file, so nothing can look at it.
 """
 
 from pathlib import Path
@@ -10,6 +10,7 @@ from compression.dataset import Array, Dataset, Split
 from compression.errors import CompressionError
 from compression.intake import splits
 from compression.preprocessing import Fractions
+from compression.search.budget import CALIBRATION, ENOUGH, chosen_from
 from compression.validation import npz
 
 MOST = 5000
@@ -19,21 +20,22 @@ _PAIR = 2
 
 
 def carve(data: Path, into: Path) -> None:
-    """Writes a normalised data set whose `test` split is a tenth of the train split, at most 5,000 samples,
-    or half of the calibration split where nothing else is there; each class has its share.
+    """Writes a normalised data set whose `test` split are calibration samples, all but 512, where there are
+    enough; else a tenth of the train split, or half of the calibration split where nothing else is there. At
+    most 5,000 samples; each class has its share.
 
     Errors: CompressionError `too_few_samples`.
     """
     whole = Dataset.open(data)
-    source = next((name for name in ("train", "calibration") if whole.split(name)), None)
+    labelled = {name for name, split in whole.splits.items() if split.labels is not None}
+    source = chosen_from({name: split.n for name, split in whole.splits.items()}, labelled)
     if source is None:
         raise CompressionError(
             "too_few_samples",
             "a search chooses by samples that are no test: the data set has a test split only",
         )
     split = whole.splits[source]
-    wanted = min(split.n // (_OF_TRAIN if source == "train" else 2), MOST)
-    taken, left = _divided(split, wanted)
+    taken, left = _divided(split, min(_wanted(source, split.n), MOST))
     parts: dict[str, npz.Part] = {}
     for member, array in whole.arrays.items():
         of, name = member.split("/", 1)
@@ -43,6 +45,12 @@ def carve(data: Path, into: Path) -> None:
         elif of != "test":
             parts[member] = npz.Part(array)
     npz.write({name: parts[name] for name in sorted(parts)}, into)
+
+
+def _wanted(source: str, n: int) -> int:
+    if source == "train":
+        return n // _OF_TRAIN
+    return n - CALIBRATION if n >= ENOUGH else n // 2
 
 
 def _divided(split: Split, wanted: int) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compression.measurement import Measurements
-from compression.search.budget import Budget, cost, excesses
+from compression.search.budget import Budget, Excess, cost, excesses
 from compression.search.space import epochs
 
 Steps = Sequence[Mapping[str, Any]]
@@ -31,6 +31,8 @@ class Trial:
     """Seconds that each of its steps took when it was computed, by this trial or an earlier one."""
     rest: float = 0.0
     """Seconds of all else: measuring."""
+    caution: float = 0.0
+    """Standard errors that are added to what it lost."""
 
     @property
     def trained(self) -> bool:
@@ -39,6 +41,10 @@ class Trial:
     @property
     def epochs(self) -> float:
         return epochs(self.steps) * self.share
+
+    def excesses(self, budget: Budget) -> Sequence[Excess]:
+        """Limits that it breaks; none where it was not measured."""
+        return [] if self.measurements is None else excesses(budget, self.measurements, self.caution)
 
     def potential(self, budget: Budget) -> float:
         """The score if training brought back all that is lost; it changes neither size nor speed."""
@@ -54,7 +60,7 @@ class Trial:
             return math.inf
         forgiving = 1 + _PATIENCE * (1 - min(self.share, 1.0))
         penalty = 0.0
-        for excess in excesses(_forgiving(budget, forgiving), self.measurements):
+        for excess in self.excesses(_forgiving(budget, forgiving)):
             penalty += _WEIGHT * excess.factor
         found = cost(budget.objective, self.measurements)
         if found is None or math.isnan(found):
@@ -77,7 +83,7 @@ def best(budget: Budget, trials: Sequence[Trial]) -> Trial | None:
 
     def order(trial: Trial) -> tuple[float, float, int]:
         assert trial.measurements is not None  # noqa: S101  for the type checker
-        broken = excesses(budget, trial.measurements)
+        broken = trial.excesses(budget)
         found = cost(budget.objective, trial.measurements)
         return sum(excess.factor for excess in broken), math.inf if found is None else found, trial.number
 

@@ -1,6 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
+from compression.measurement import Drop
 from compression.search.budget import Budget, excesses, labelled, source, unmeasured
 from tests.compression.search.simulated import DATA, MODEL, measured
 
@@ -18,6 +19,8 @@ def test_labels_must_be_there_to_choose_by_and_to_prove_with() -> None:
     assert not labelled(DATA.model_copy(update={"arrays": tuple(unlabelled)}))
     assert source(DATA) == "train"
     assert source(DATA.model_copy(update={"splits": {"test": 5}})) is None
+    assert source(DATA.model_copy(update={"splits": {**DATA.splits, "calibration": 1511}})) == "train"
+    assert source(DATA.model_copy(update={"splits": {**DATA.splits, "calibration": 1512}})) == "calibration"
 
 
 @pytest.mark.parametrize(
@@ -70,3 +73,13 @@ def test_agreement_is_told_as_it_was_asked() -> None:
 
 def test_limits_of_which_nothing_is_known_are_named() -> None:
     assert unmeasured(Budget(max_metric_drop=0.01, max_latency_ms=5), measured(2, 2, 0)) == ["max_latency_ms"]
+
+
+def test_standard_errors_are_added_to_what_was_lost() -> None:
+    found = measured(2.0, 2.0, 0.009)
+    drop = Drop(metric="accuracy", value=0.009, ci95=(0.009 - 0.00392, 0.009 + 0.00392), n=2000)
+    found = found.model_copy(update={"drop": drop})
+    budget = Budget(max_metric_drop=0.01)
+    assert not excesses(budget, found)
+    (excess,) = excesses(budget, found, errors=1.0)
+    assert excess.value == pytest.approx(0.011)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from compression.dataset import Dataset
 from compression.errors import CompressionError
+from compression.search.budget import ENOUGH
 from compression.search.selection import MOST, carve
 from compression.validation import npz
 
@@ -47,6 +48,21 @@ def test_pairs_stay_together(tmp_path: Path) -> None:
 def test_half_of_the_calibration_samples_where_nothing_else_is_there(tmp_path: Path) -> None:
     _, seen = carved(tmp_path, calibration__x=np.arange(64), test__x=np.arange(100, 200))
     assert (len(seen.arrays["calibration/x"]), len(seen.arrays["test/x"])) == (32, 32)
+
+
+def test_calibration_samples_beyond_those_that_calibrate_where_there_are_enough(tmp_path: Path) -> None:
+    train, calibration = np.arange(9000), np.arange(20_000, 20_000 + ENOUGH)
+    whole, seen = carved(tmp_path, train__x=train, calibration__x=calibration, test__x=np.arange(-50, 0))
+    assert np.array_equal(seen.arrays["train/x"], whole.arrays["train/x"])
+    assert (len(seen.arrays["calibration/x"]), len(seen.arrays["test/x"])) == (512, 1000)
+    together = np.concatenate([seen.arrays["calibration/x"], seen.arrays["test/x"]])
+    assert np.array_equal(np.sort(together), calibration)
+
+
+def test_calibration_samples_without_labels_do_not_replace_those_of_train(tmp_path: Path) -> None:
+    labels = np.arange(4000) % 10
+    _, seen = carved(tmp_path, train__x=labels, train__label=labels, calibration__x=np.arange(ENOUGH))
+    assert (len(seen.arrays["calibration/x"]), len(seen.arrays["test/x"])) == (ENOUGH, 400)
 
 
 def test_not_more_than_needed_is_taken(tmp_path: Path) -> None:
