@@ -1,48 +1,37 @@
 """Automated search on real models, by the service itself: what a budget gives, and whether its frontier beats
 each technique alone.
 
-    python -m benchmarks.auto --data DIR [--work DIR] [--seconds 1200] [--only fashion] [--json FILE]
+    python -m benchmarks.auto --data DIR [--work DIR] [--seconds 1200] [--only resnet] [--json FILE]
+    python -m benchmarks.auto --only example --trials 40 --seconds 7200 --cores 0    (then --cores 0 1)
 
 DIR holds fashion-mnist/*.gz, ppocr-v4/*.onnx and mobilenet_v2/*.pth. One search for each subject, one seed,
-one worker that trains on all cores; latency at batch 1 on one thread, as every job measures it. The figures
-of the chosen model are those of its proof, on a test split that no trial has seen. A technique alone is a
-trial of one step with all its training; it is beaten if some trial loses no more than it, by the 95 %
-interval of what it loses, and is both as small and as fast.
+one worker that trains on all cores, or one on each of `--cores`; latency at batch 1 on one thread, as every
+job measures it. The figures of the chosen model are those of its proof, on a test split that no trial has
+seen. A technique alone is a trial of one step with all its training; it is beaten if some trial loses no more
+than it, by the 95 % interval of what it loses, and is both as small and as fast. Idle: the part of the
+workers' time, before the proof, in which no trial ran. Again: steps that were computed though an earlier
+trial had.
 """
 
 import argparse
 import json
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from benchmarks import fashion, subjects
+from benchmarks import searched
 from benchmarks.service import ready, service
 
 Json = dict[str, Any]
 _OVER = {"succeeded", "failed", "cancelled"}
-_HEADER = "| model | trials | chosen | lost (proof) | faster x (95 %) | smaller x | by zstd | alone, beaten |"
-
-
-def _subjects(options: argparse.Namespace, scratch: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Name, model and data set, normalised."""
-    if "fashion" in options.only:
-        source = fashion.Source(options.data, options.work, options.images, 10)
-        subject = fashion.resnet(source)
-        yield subject.title, subject.model, subject.data
-    for name in ("direction", "detector", "mobilenet"):
-        if name in options.only:
-            made = subjects.MAKERS[name](options.data, scratch)
-            if made is not None:
-                yield made.name, made.model, made.data
-    for pair in options.pair:
-        model, data = (Path(part) for part in pair.split(":"))
-        yield model.stem, model, data
+_HEADER = (
+    "| model | trials | chosen | lost (proof) | faster x (95 %) | smaller x | by zstd | alone, beaten "
+    "| searched s | idle % | again |"
+)
 
 
 def _upload(client: httpx.Client, path: Path, purpose: str) -> str:
@@ -104,7 +93,7 @@ def _beaten(one: Json, tried: list[Json]) -> bool:
 def _row(name: str, search: Json) -> str:
     proof = search["proof"]
     if proof is None or proof["measurements"] is None:
-        return f"| {name} | {search['trials']} | {search['error'] and search['error']['detail']} | | | | | |"
+        return f"| {name} | {search['trials']} | {search['error'] and search['error']['detail']} |" + " |" * 8
     measured = proof["measurements"]
     ratios, drop = measured["ratios"], measured["drop"]
     steps = " + ".join(_named(step) for step in proof["recipe"]["steps"])
@@ -125,8 +114,29 @@ def _row(name: str, search: Json) -> str:
         f"{ratios['bytes']['value']:.2f}",
         f"{ratios['bytes_zstd']['value']:.2f}",
         f"{beaten} of {len(alone)}",
+        f"{search['elapsed_seconds']:.0f}",
+        f"{100 * _idle(search):.1f}",
+        str(_again(search)),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _idle(search: Json) -> float:
+    """Of the seats together."""
+    ran = sum(trial["seconds"] or 0 for trial in search["tried"])
+    return float(1 - ran / (search["elapsed_seconds"] * search["seats"]))
+
+
+def _again(search: Json) -> int:
+    """Steps that were computed, less those that differ."""
+    done = [trial for trial in search["tried"] if trial["state"] == "succeeded"]
+    prefixes = [
+        json.dumps(trial["recipe"]["steps"][: at + 1], sort_keys=True)
+        for trial in done
+        for at in range(len(trial["recipe"]["steps"]))
+    ]
+    hits = sum(trial["cache_hits"] for trial in done)
+    return int(len(prefixes) - hits - len(set(prefixes)))
 
 
 def _named(step: Json) -> str:
@@ -146,23 +156,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, default=60_000, help="trained on, at most")
     parser.add_argument("--objective", default="latency")
-    parser.add_argument("--only", nargs="*", default=["fashion", "direction", "detector", "mobilenet"])
-    parser.add_argument("--pair", nargs="*", default=[], help="MODEL:DATA, any files the service takes")
+    parser.add_argument("--cores", nargs="*", type=int, default=[], help="one worker on each, of one thread")
+    parser.add_argument("--encoder", type=Path, help="unpacked all-MiniLM-L6-v2")
+    parser.add_argument("--only", nargs="*", choices=searched.MAKERS, default=["resnet", "direction"])
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     budget = {"objective": options.objective, "seconds": options.seconds, "trials": options.trials}
     done: Json = {}
     print(_HEADER + "\n" + "|---" * (_HEADER.count("|") - 1) + "|", flush=True)
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        service(worker=True) as running,
-        running.client() as client,
-    ):
-        for name, model, data in _subjects(options, Path(scratch)):
-            done[name] = _searched(client, model, data, budget)
-            print(_row(name, done[name]), flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(done, indent=1))
+    for subject in (searched.MAKERS[name](options) for name in options.only):
+        with service(worker=not options.cores, cores=options.cores) as running, running.client() as client:
+            found = _searched(client, subject.model, subject.data, budget)
+        done[subject.name] = {**found, "seats": max(len(options.cores), 1)}
+        print(_row(subject.name, done[subject.name]), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(done, indent=1))
 
 
 if __name__ == "__main__":

@@ -69,11 +69,11 @@ def arrays(source: Source) -> Path:
     members = {"train/image": train[order[:images]], "train/label": labels[order[:images]]}
     members |= {"calibration/image": train[calibration], "calibration/label": labels[calibration]}
     members |= {"test/image": test, "test/label": test_labels}
-    _write(into, members)
+    write(into, members)
     return into
 
 
-def _write(into: Path, members: dict[str, Any]) -> None:
+def write(into: Path, members: dict[str, Any]) -> None:
     """Uncompressed, as the service keeps it; whole or not at all."""
     unfinished = into.with_suffix(".part.npz")
     np.savez(unfinished, **members)
@@ -107,16 +107,20 @@ def wide(source: Source) -> Subject:
     return Subject("wide", "CNN 64-128-256, 88 M MACs", _copied(model, source.work), arrays(source), "wide")
 
 
+def direction_model(source: Source) -> Path:
+    return _copied(source.data / "ppocr-v4" / "ch_ppocr_mobile_v2.0_cls_infer.onnx", source.work)
+
+
 def direction(source: Source) -> Subject:
     """Unlabelled lines to train on; the labels of the held-out ones only say how good the original is."""
-    model = _copied(source.data / "ppocr-v4" / "ch_ppocr_mobile_v2.0_cls_infer.onnx", source.work)
+    model = direction_model(source)
     lines = min(LINES, source.images)
     into = source.work / f"direction-{lines}.npz"
     if not into.exists():
         calibration, _ = inputs.text_lines(256, np.random.default_rng(0))
         test, labels = inputs.text_lines(600, np.random.default_rng(1))
         train, _ = inputs.text_lines(lines, np.random.default_rng(2))
-        _write(into, {"calibration/x": calibration, "train/x": train, "test/x": test, "test/label": labels})
+        write(into, {"calibration/x": calibration, "train/x": train, "test/x": test, "test/label": labels})
     return Subject("direction", "text direction classifier", model, into, None)
 
 

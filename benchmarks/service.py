@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +46,12 @@ class Service(NamedTuple):
 
 
 @contextlib.contextmanager
-def service(database: str = "sqlite", *, worker: bool = False) -> Iterator[Service]:
-    """An API on a fresh database and fresh local blobs, with a real Valkey and, if asked, a worker."""
+def service(
+    database: str = "sqlite", *, worker: bool = False, cores: Sequence[int] = ()
+) -> Iterator[Service]:
+    """An API on a fresh database and fresh local blobs, with a real Valkey and, if asked, a worker, or one on
+    each of some cores.
+    """
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pare-load-")))
         url = f"sqlite:///{home}/pare.db"
@@ -70,9 +74,12 @@ def service(database: str = "sqlite", *, worker: bool = False) -> Iterator[Servi
         key = services.keys.create(services.keys.project(), "load")
         api = stack.enter_context(process([SERVER, "api"], environment))
         crew = stack.enter_context(process([SERVER, "worker"], environment)) if worker else None
+        for core in cores:
+            pinned = stack.enter_context(process([SERVER, "worker"], environment))
+            os.sched_setaffinity(pinned.pid, {core})
         made = Service(f"http://127.0.0.1:{port}", key, services, api, crew, environment)
         until(lambda: httpx.get(f"{made.url}/healthz").is_success)
-        if worker:
+        if worker or cores:
             until(lambda: httpx.get(f"{made.url}/readyz").is_success)
         yield made
 
