@@ -39,6 +39,16 @@ def held_out(model: Model, data: Dataset | None, seed: int) -> Samples:
     return Samples(split, (f"the data set has no test split; measured on {name!r}",))
 
 
+def looked_at(model: Model, data: Dataset | None, seed: int) -> Split:
+    """What a technique tells from where a model has something to spare: the calibration split, else the
+    train split, else random samples.
+
+    Errors: CompressionError E_MODEL_RUN.
+    """
+    split = (data.split("calibration") or data.split("train")) if data is not None else None
+    return split or made_up(model, seed).split
+
+
 def made_up(model: Model, seed: int) -> Samples:
     """Random samples of a shape that the model runs with.
 

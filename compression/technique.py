@@ -152,7 +152,10 @@ class Technique(BaseModel):
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_kwargs: Any) -> None:
-        (name,) = get_args(cls.model_fields["technique"].annotation)
+        named = get_args(cls.model_fields["technique"].annotation)
+        if not named:  # what several techniques have in common
+            return
+        (name,) = named
         if name in REGISTRY:
             raise TypeError(f"two techniques are named {name!r}")
         REGISTRY[name] = cls

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from compression import samples
-from compression.dataset import Split
 from compression.dropping.choosing import Dropped, Dropper
 from compression.dropping.options import Options
 from compression.engine import fold_batchnorm, normalise
@@ -28,7 +27,9 @@ def drop(model: Model, options: Options, context: Context) -> tuple[Model, Mappi
     """
     start = fold_batchnorm(normalise(model))
     context.report(0.0, "looking for what is missed least")
-    dropper = Dropper(start.proto, options, _split(start, context), context.threads)
+    dropper = Dropper(
+        start.proto, options, samples.looked_at(start, context.data, context.seed), context.threads
+    )
     found = _found(dropper, options, context)
     smaller, details = Model(found.model), _details(dropper, start, found)
     if options.training is None or not options.training.epochs:
@@ -49,12 +50,6 @@ def _found(dropper: Dropper, options: Options, context: Context) -> Dropped:
     if checkpoint is not None and "dropped" in checkpoint.notes:
         return dropper.given(checkpoint.notes["dropped"])
     return dropper.chosen() if options.dropped is None else dropper.given(options.dropped)
-
-
-def _split(model: Model, context: Context) -> Split:
-    data = context.data
-    split = (data.split("calibration") or data.split("train")) if data is not None else None
-    return split or samples.made_up(model, context.seed).split
 
 
 def _details(dropper: Dropper, start: Model, found: Dropped) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from compression import samples
-from compression.dataset import Split
 from compression.engine import fold_batchnorm, normalise
 from compression.factorization.chains import Form, whole
 from compression.factorization.choosing import Candidate, Network, chosen
@@ -30,7 +29,13 @@ def factorise(model: Model, options: Options, context: Context) -> tuple[Model, 
     """
     start = fold_batchnorm(normalise(model))
     context.report(0.0, "looking at what layers read")
-    using = Samples(_split(start, context), options.samples, context.threads, context.scratch, context.seed)
+    using = Samples(
+        samples.looked_at(start, context.data, context.seed),
+        options.samples,
+        context.threads,
+        context.scratch,
+        context.seed,
+    )
     network = Network(start.proto, options, using)
     picked = _picked(network, options, context)
     forms = {name: candidate.form for name, candidate in picked.items()}
@@ -56,12 +61,6 @@ def _picked(network: Network, options: Options, context: Context) -> dict[str, C
         return chosen(network, options)
     forms = checkpoint.notes["forms"].items()
     return {name: network.given(name, Form(method, tuple(ranks))) for name, (method, *ranks) in forms}
-
-
-def _split(model: Model, context: Context) -> Split:
-    data = context.data
-    split = (data.split("calibration") or data.split("train")) if data is not None else None
-    return split or samples.made_up(model, context.seed).split
 
 
 def _details(network: Network, picked: Mapping[str, Candidate], smaller: Model) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Chooser:
     def __init__(self, start: Model, options: Options, context: Context) -> None:
         """Errors: CompressionError `macs_unknown`, E_MODEL_RUN."""
         self._start, self._options, self._context = start, options, context
-        self._split = _split(start, context)
+        self._split = samples.looked_at(start, context.data, context.seed)
         self._feeds = next(samples.first(self._split, start.inputs, 1))
         whole = self._look(start)
         self.sizes = {group.name: group.size for group in whole.groups}
@@ -178,12 +178,6 @@ class Chooser:
 
 def _first(pair: tuple[float, Choice]) -> float:
     return pair[0]
-
-
-def _split(model: Model, context: Context) -> Split:
-    data = context.data
-    split = (data.split("calibration") or data.split("train")) if data is not None else None
-    return split or samples.made_up(model, context.seed).split
 
 
 def _unreachable(most: float, options: Options) -> CompressionError:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from compression import samples
-from compression.dataset import Split
 from compression.engine import fold_batchnorm, normalise
 from compression.factorization.chains import whole
 from compression.factorization.observation import Samples
@@ -31,7 +30,13 @@ def rewrite(model: Model, options: Options, context: Context) -> tuple[Model, Ma
     """
     start = fold_batchnorm(normalise(model))
     context.report(0.0, "looking at what layers read")
-    using = Samples(_split(start, context), options.samples, context.threads, context.scratch, context.seed)
+    using = Samples(
+        samples.looked_at(start, context.data, context.seed),
+        options.samples,
+        context.threads,
+        context.scratch,
+        context.seed,
+    )
     network = Network(start.proto, options, using)
     forms = _forms(network, options, context)
     lighter = Model(network.written(forms))
@@ -55,12 +60,6 @@ def _forms(network: Network, options: Options, context: Context) -> dict[str, Fo
     if checkpoint is not None and "forms" in checkpoint.notes:
         return {name: Form(*form) for name, form in checkpoint.notes["forms"].items()}
     return chosen(network, options)
-
-
-def _split(model: Model, context: Context) -> Split:
-    data = context.data
-    split = (data.split("calibration") or data.split("train")) if data is not None else None
-    return split or samples.made_up(model, context.seed).split
 
 
 def _details(network: Network, forms: Mapping[str, Form], lighter: Model) -> dict[str, Any]:
