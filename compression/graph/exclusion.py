@@ -1,9 +1,10 @@
 """Which nodes are worth quantizing: measured gains against what crossing to integers and back costs."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 
 import onnx
 
@@ -68,27 +69,63 @@ def choose(bench: Bench, nodes: frozenset[str]) -> tuple[frozenset[str], dict[st
 
 
 def _split(bench: Bench, nodes: frozenset[str], full: onnx.ModelProto) -> tuple[frozenset[str], float]:
-    """The cheapest choice by the profiles of both models: a minimum cut, with what crossing costs on each
-    edge; and its expected share of the time of quantizing all or none, whichever is less.
+    """The cheapest choice by the profiles of both models, and its expected share of the time of quantizing
+    all or none, whichever is less.
     """
+    priced = prices(bench, nodes, full)
+    split = priced.cheapest()
+    return split, priced.seconds(split) / max(min(priced.seconds(nodes), priced.seconds(())), 1e-9)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """Seconds that each node takes, by its name, and that crossing to integers or back costs on each edge."""
+
+    as_float: Mapping[str, float]
+    as_integer: Mapping[str, float]
+    """Of nodes that can be quantized."""
+    borders: Sequence[tuple[str, str, float]]
+
+    def seconds(self, chosen: Collection[str]) -> float:
+        """With these nodes in integers."""
+        crossed = sum(price for start, end, price in self.borders if (start in chosen) != (end in chosen))
+        return crossed + sum(
+            self.as_integer[name] if name in chosen else spent for name, spent in self.as_float.items()
+        )
+
+    def cheapest(self, penalties: Mapping[str, float] = MappingProxyType({})) -> frozenset[str]:
+        """The nodes to quantize where each so quantized is charged its penalty too: a minimum cut, so none is
+        cheaper.
+        """
+        charged = {
+            name: min(self.as_integer[name] + penalties.get(name, 0.0), TIED)
+            if name in self.as_integer
+            else TIED
+            for name in self.as_float
+        }
+        split = cheapest_split(charged, dict(self.as_float), self.borders)
+        return frozenset(split & self.as_integer.keys())
+
+
+def prices(bench: Bench, nodes: frozenset[str], full: onnx.ModelProto) -> Prices:
+    """By the profiles of the network in floats and with all of `nodes` quantized."""
     floats = profile.node_seconds(bench.prepared, bench.feeds, bench.scratch)
     integers = profile.node_seconds(full, bench.feeds, bench.scratch)
     graph = bench.prepared.graph
     known = shapes.infer(bench.prepared, {name: value.shape for name, value in bench.feeds.items()})
     per_element = _crossing_seconds(integers, known)
-    as_float = {node.name: floats.get(node.name, 0.0) for node in graph.node}
-    as_integer = {name: integers.get(name, 0.0) if name in nodes else 1.0 for name in as_float}
-    borders = [
-        (start.name, end.name, TIED if _fused(start, end, nodes) else per_element * _elements(known, tensor))
-        for start, tensor, end in _edges(graph)
-    ]
-
-    def cost(chosen: Collection[str]) -> float:
-        crossed = sum(price for start, end, price in borders if (start in chosen) != (end in chosen))
-        return crossed + sum((as_integer if name in chosen else as_float)[name] for name in as_float)
-
-    split = frozenset(cheapest_split(as_integer, as_float, borders) & nodes)
-    return split, cost(split) / max(min(cost(nodes), cost(())), 1e-9)
+    return Prices(
+        {node.name: floats.get(node.name, 0.0) for node in graph.node},
+        {node.name: integers.get(node.name, 0.0) for node in graph.node if node.name in nodes},
+        [
+            (
+                start.name,
+                end.name,
+                TIED if _fused(start, end, nodes) else per_element * _elements(known, tensor),
+            )
+            for start, tensor, end in _edges(graph)
+        ],
+    )
 
 
 def _edges(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, str, onnx.NodeProto]]:
