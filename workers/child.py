@@ -146,7 +146,7 @@ def _measure(task: Measure, at: Place) -> BaseModel:
 
 
 def _carve(task: Carve, at: Place) -> BaseModel:
-    carve(task.data, at.into)
+    carve(task.data, at.into, task.most)
     return Written()
 
 

@@ -17,7 +17,7 @@ from compression.measurement import Measurements
 from compression.outcome import judge
 from compression.pipeline import StepFailed
 from compression.recipe import Recipe, canonical
-from compression.search.budget import source
+from compression.search.budget import most_samples, source
 from compression.step import StepResult
 from compression.technique import Technique
 from workers import searching
@@ -205,13 +205,17 @@ class Execution:
         return index / parts, 1 / parts
 
     def _measure(self, final: StepOutput) -> list[Measurements]:
-        """What each step gave, in a fresh child, by the plain runtime, beside the original."""
+        """What each step gave, of a trial what all of them did, in a fresh child, by the plain runtime, beside
+        the original.
+        """
+        trial = self.claim.trial is not None
+        outputs = [final] if trial else self._outputs or [final]
         self._lease.span = self._span(len(self._steps))
         self._lease.phase("measuring")
         operation = Measure(
             original=self._desk.file(self.claim.model_sha256),
-            compressed=[self._desk.file(output.sha256) for output in self._outputs or [final]],
-            data=self._data if self.claim.trial is None else self._seen,
+            compressed=[self._desk.file(output.sha256) for output in outputs],
+            data=self._seen if trial else self._data,
             seed=self.claim.seed,
             task=self._recipe.task,
             classes=_classes(self.claim),
@@ -254,10 +258,11 @@ class Execution:
             return claim.data_sha256
         if source(claim.data_inspection) is None:
             return None
-        key = hashlib.sha256(f"{_CARVED} {claim.data_sha256}".encode()).hexdigest()
+        most = most_samples(claim.model_inspection)
+        key = hashlib.sha256(f"{_CARVED} {most} {claim.data_sha256}".encode()).hexdigest()
         found = self.bench.insist(lambda: self._jobs.cached(claim, key))
         if found is None:
-            done = self._run(Carve(data=cast("Path", self._data)))
+            done = self._run(Carve(data=cast("Path", self._data), most=most))
             # the cache of steps keeps an inspection of what came out, and of a data set nobody asks for it
             found = StepOutput(*self._desk.keep(cast("Path", done.output)), {}, claim.model_inspection)
             kept = found

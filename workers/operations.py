@@ -175,6 +175,7 @@ class Carve(BaseModel):
     result: ClassVar[type[BaseModel]] = Written
     operation: Literal["carve"] = "carve"
     data: Path
+    most: int
     output: str = "dataset.npz"
 
     @property

@@ -96,6 +96,18 @@ CALIBRATION = 512
 ENOUGH = CALIBRATION + 1000
 """Calibration samples, of which those beyond 512 are chosen by."""
 
+MOST = 5000
+"""Samples to choose by."""
+_LEAST_OF_LARGE = 500
+_MACS = 5e11
+"""Of a model on all samples that are chosen by: some ten seconds of two cores, for each trial."""
+
+
+def most_samples(model: ModelInspection) -> int:
+    """To choose by: fewer of a model that takes long."""
+    affordable = MOST if not model.macs else int(_MACS / model.macs)
+    return min(max(affordable, _LEAST_OF_LARGE), MOST)
+
 
 def source(data: DatasetInspection | None) -> str | None:
     """The split that samples to choose by are taken from; never the test split, which only proves."""

@@ -1,23 +1,22 @@
 """What to try next: a function of what is known, so that any worker may ask at any time.
 
-First each kind of step, alone and before the likeliest quantization; then pipelines that Optuna thinks of.
+First each kind of step, alone and before the best quantization; then pipelines that Optuna thinks of.
 Trainings begin short, and the best third of each length is tried again with three times of it (successive
 halving: Jamieson and Talwalkar, arXiv:1502.07943; without waiting for a whole round: Li et al.,
 arXiv:1810.05934). In the last part of the time only what was best so far is trained to its end.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from compression.recipe import canonical
 from compression.search.budget import Budget
+from compression.search.opening import first_round
 from compression.search.pace import Pace, pace, spent
 from compression.search.refine import refined
-from compression.search.space import Family, Pipeline, Space, epochs
+from compression.search.space import Pipeline, Space, epochs
 from compression.search.trial import Steps, Trial
-from compression.technique import Stage
 
 KEPT = 3
 """One of so many goes on, with so many times the training."""
@@ -66,50 +65,6 @@ def _begun(each: Next, number: int) -> Trial:
     return Trial(number, each.steps, each.share, "open")
 
 
-def first_round(space: Space) -> Iterator[Pipeline]:
-    """Quantizations that need no training, alone; each other step before the likeliest of them, middle
-    strengths first; what is left, alone.
-    """
-    precision = [_alone(space, family) for family in space.families[Stage.PRECISION]]
-    quick = [each for each in precision if each is not None and not each.trained]
-    yield from quick
-    last = max(quick, key=lambda each: each.faster * each.smaller, default=None)
-    tail = [] if last is None else [(_family_of(space, last), None)]
-    others = [
-        (family, strength)
-        for stage in (Stage.STRUCTURE, Stage.SPARSITY, Stage.GRAPH)
-        for family in space.families[stage]
-        for strength in _from_the_middle(family)
-    ]
-    others.sort(key=lambda choice: _from_the_middle(choice[0]).index(choice[1]))
-    pipelines = [space.pipeline([choice, *tail]) for choice in others] + [
-        each for each in precision if each is not None and each.trained
-    ]
-    yield from (each for each in [*pipelines, *(space.pipeline([choice]) for choice in others)] if each)
-
-
-def _alone(space: Space, family: Family) -> Pipeline | None:
-    return space.pipeline([(family, None)])
-
-
-def _family_of(space: Space, pipeline: Pipeline) -> Family:
-    step = pipeline.proposals[-1].step
-    return next(
-        family
-        for family in space.families[Stage.PRECISION]
-        if canonical(family.proposals[0].step) == canonical(step)
-    )
-
-
-def _from_the_middle(family: Family) -> Sequence[float | None]:
-    """The middle strength first, then those around it."""
-    strengths = family.strengths
-    if not strengths:
-        return [None]
-    middle = (len(strengths) - 1) / 2
-    return sorted(strengths, key=lambda strength: (abs(strengths.index(strength) - middle), strength))
-
-
 class _Planner:
     def __init__(
         self, space: Space, budget: Budget, trials: Sequence[Trial], moment: Moment, sample: Sample
@@ -145,7 +100,7 @@ class _Planner:
 
     def _first(self) -> Next | None:
         """Of the first round."""
-        for pipeline in first_round(self._space):
+        for pipeline in first_round(self._space, self._budget, self._trials):
             begun = self._begun(pipeline)
             if begun is not None:
                 return begun

@@ -10,19 +10,18 @@ from compression.dataset import Array, Dataset, Split
 from compression.errors import CompressionError
 from compression.intake import splits
 from compression.preprocessing import Fractions
-from compression.search.budget import CALIBRATION, ENOUGH, chosen_from
+from compression.search.budget import CALIBRATION, ENOUGH, MOST, chosen_from
 from compression.validation import npz
 
-MOST = 5000
 _OF_TRAIN = 10
 _PAIR = 2
 """Rows 2i and 2i + 1 may belong together."""
 
 
-def carve(data: Path, into: Path) -> None:
+def carve(data: Path, into: Path, most: int = MOST) -> None:
     """Writes a normalised data set whose `test` split are calibration samples, all but 512, where there are
     enough; else a tenth of the train split, or half of the calibration split where nothing else is there. At
-    most 5,000 samples; each class has its share.
+    most `most` samples; each class has its share.
 
     Errors: CompressionError `too_few_samples`.
     """
@@ -35,7 +34,7 @@ def carve(data: Path, into: Path) -> None:
             "a search chooses by samples that are no test: the data set has a test split only",
         )
     split = whole.splits[source]
-    taken, left = _divided(split, min(_wanted(source, split.n), MOST))
+    taken, left = _divided(split, min(_wanted(source, split.n), most))
     parts: dict[str, npz.Part] = {}
     for member, array in whole.arrays.items():
         of, name = member.split("/", 1)

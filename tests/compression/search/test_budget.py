@@ -2,7 +2,15 @@ import pytest
 from pydantic import ValidationError
 
 from compression.measurement import Drop
-from compression.search.budget import Budget, excesses, labelled, source, unmeasured
+from compression.search.budget import (
+    MOST,
+    Budget,
+    excesses,
+    labelled,
+    most_samples,
+    source,
+    unmeasured,
+)
 from tests.compression.search.simulated import DATA, MODEL, measured
 
 
@@ -83,3 +91,9 @@ def test_standard_errors_are_added_to_what_was_lost() -> None:
     assert not excesses(budget, found)
     (excess,) = excesses(budget, found, errors=1.0)
     assert excess.value == pytest.approx(0.011)
+
+
+@pytest.mark.parametrize(("macs", "samples"), [(80_000_000, 5000), (500_000_000, 1000), (10**10, 500)])
+def test_models_that_take_long_are_judged_on_fewer_samples(macs: int, samples: int) -> None:
+    assert most_samples(MODEL.model_copy(update={"macs": macs})) == samples
+    assert most_samples(MODEL.model_copy(update={"macs": None})) == MOST

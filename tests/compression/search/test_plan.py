@@ -6,12 +6,14 @@ import pytest
 
 from compression.recipe import Recipe
 from compression.search.budget import Budget, excesses
+from compression.search.opening import first_round
 from compression.search.pace import spent
 from compression.search.plan import PROBES, Moment, plan
 from compression.search.sampler import sample
 from compression.search.space import shortened
 from compression.search.trial import Trial, best
-from tests.compression.search.simulated import DATA, MODEL, Simulation, simulated_space, step
+from compression.technique import Stage
+from tests.compression.search.simulated import DATA, MODEL, Simulation, measured, simulated_space, step
 
 BUDGET = Budget(max_metric_drop=0.01, objective="latency", seconds=1200, trials=40)
 
@@ -120,3 +122,25 @@ def test_when_nothing_keeps_the_limits_the_nearest_is_best() -> None:
     assert found is not None
     assert found.measurements is not None
     assert excesses(budget, found.measurements)[0].limit == "max_bytes"
+
+
+def tails(*scores: tuple[str, float]) -> set[str]:
+    """What other steps are tried before, when quantizations alone had these speeds."""
+    made = simulated_space()
+    own = {f.technique: f for f in made.families[Stage.PRECISION]}
+    trials = []
+    for number, (name, faster) in enumerate(scores):
+        pipeline = made.pipeline([(own[name], None)])
+        assert pipeline is not None
+        trials.append(
+            Trial(number, pipeline.steps, 1.0, "succeeded", measured(faster, smaller=4.0, drop=0.0))
+        )
+    pipelines = [pipeline.proposals for pipeline in first_round(made, BUDGET, trials)]
+    cuts = [steps[1:] for steps in pipelines if steps[0].step.technique == "channel_pruning"]
+    return {"+".join(each.step.technique for each in tail) for tail in cuts}
+
+
+def test_the_quantization_that_others_precede_is_the_one_that_did_best() -> None:
+    assert "static_quantization" in tails()
+    assert "half_precision" in tails(("static_quantization", 0.8), ("half_precision", 1.1))
+    assert tails(("static_quantization", 0.8), ("half_precision", 0.9)) == {""}

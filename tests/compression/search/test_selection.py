@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from compression.dataset import Dataset
 from compression.errors import CompressionError
-from compression.search.budget import ENOUGH
-from compression.search.selection import MOST, carve
+from compression.search.budget import ENOUGH, MOST
+from compression.search.selection import carve
 from compression.validation import npz
 
 

@@ -3,7 +3,7 @@ import pytest
 from compression.inspection import ModelInspection
 from compression.recipe import Recipe, canonical
 from compression.search.budget import Budget
-from compression.search.plan import first_round
+from compression.search.opening import first_round
 from compression.search.space import epochs, families, refusals, shortened, space
 from compression.technique import REGISTRY, Stage
 from tests.compression.search.simulated import DATA, MODEL, simulated_space, step
@@ -36,7 +36,7 @@ def test_proposals_can_be_posted_and_promise_no_wonders(technique: str, model: M
 @pytest.mark.parametrize("objective", ["latency", "bytes", "download"])
 def test_every_pipeline_of_the_first_round_may_run(model: ModelInspection, objective: str) -> None:
     made = space(model, DATA, Budget.model_validate({"objective": objective}))
-    pipelines = list(first_round(made))
+    pipelines = list(first_round(made, Budget(), ()))
     assert pipelines
     for pipeline in pipelines:
         recipe = Recipe.model_validate({"steps": shortened(pipeline.steps, 0.1)})
