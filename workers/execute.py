@@ -205,8 +205,8 @@ class Execution:
         return index / parts, 1 / parts
 
     def _measure(self, final: StepOutput) -> list[Measurements]:
-        """What each step gave, of a trial what all of them did, in a fresh child, by the plain runtime, beside
-        the original.
+        """What each step gave, or of a trial all together, in a fresh child, by the plain runtime, beside the
+        original.
         """
         trial = self.claim.trial is not None
         outputs = [final] if trial else self._outputs or [final]

@@ -9,6 +9,10 @@ from compression.search.trial import Trial
 from compression.technique import Stage
 
 
+_NEAR = 0.1
+"""Of a score: a tenth of the objective."""
+
+
 def first_round(space: Space, budget: Budget, trials: Sequence[Trial]) -> Iterator[Pipeline]:
     """Quantizations that need no training, alone; each other step before the best of them, middle strengths
     first; what is left, alone.
@@ -35,20 +39,19 @@ def first_round(space: Space, budget: Budget, trials: Sequence[Trial]) -> Iterat
 
 
 def _best(quick: Sequence[tuple[Family, Pipeline]], budget: Budget, trials: Sequence[Trial]) -> Family | None:
-    """By what was measured of them alone, if that is better than the original; before anything was, by what
-    is expected.
+    """By what was measured of them alone, if that is better than the original: of those that do about as well
+    as the best, the one that loses least. Before anything was measured, by what is expected.
     """
-    scores = {
-        str(list(trial.steps)): trial.score(budget) for trial in trials if trial.measurements is not None
-    }
+    tried = {str(list(trial.steps)): trial for trial in trials if trial.measurements is not None}
     known = [
-        (scores[own], at)
-        for at, (_, pipeline) in enumerate(quick)
-        if (own := str([canonical(each.step) for each in pipeline.proposals])) in scores
+        (family, tried[own])
+        for family, pipeline in quick
+        if (own := str([canonical(each.step) for each in pipeline.proposals])) in tried
     ]
     if known:
-        score, at = min(known)
-        return quick[at][0] if score < 0 else None
+        lowest = min(trial.score(budget) for _, trial in known)
+        near = [each for each in known if each[1].score(budget) <= lowest + _NEAR]
+        return min(near, key=lambda each: each[1].lost)[0] if lowest < 0 else None
     likeliest = max(quick, key=lambda each: each[1].faster * each[1].smaller, default=None)
     return None if likeliest is None else likeliest[0]
 

@@ -46,6 +46,12 @@ class Trial:
         """Limits that it breaks; none where it was not measured."""
         return [] if self.measurements is None else excesses(budget, self.measurements, self.caution)
 
+    @property
+    def lost(self) -> float:
+        """Of the metric, else of agreement; infinite where neither is known."""
+        found = None if self.measurements is None else cost("metric", self.measurements)
+        return math.inf if found is None else found
+
     def potential(self, budget: Budget) -> float:
         """The score if training brought back all that is lost; it changes neither size nor speed."""
         if budget.objective == "metric":

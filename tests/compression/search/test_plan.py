@@ -124,8 +124,10 @@ def test_when_nothing_keeps_the_limits_the_nearest_is_best() -> None:
     assert excesses(budget, found.measurements)[0].limit == "max_bytes"
 
 
-def tails(*scores: tuple[str, float]) -> set[str]:
-    """What other steps are tried before, when quantizations alone had these speeds."""
+def tails(*scores: tuple[str, float], lost: float = 0.0) -> set[str]:
+    """What other steps are tried before, when quantizations alone had these speeds, and lost so much but for
+    the first.
+    """
     made = simulated_space()
     own = {f.technique: f for f in made.families[Stage.PRECISION]}
     trials = []
@@ -133,7 +135,7 @@ def tails(*scores: tuple[str, float]) -> set[str]:
         pipeline = made.pipeline([(own[name], None)])
         assert pipeline is not None
         trials.append(
-            Trial(number, pipeline.steps, 1.0, "succeeded", measured(faster, smaller=4.0, drop=0.0))
+            Trial(number, pipeline.steps, 1.0, "succeeded", measured(faster, 4.0, lost if number else 0.0))
         )
     pipelines = [pipeline.proposals for pipeline in first_round(made, BUDGET, trials)]
     cuts = [steps[1:] for steps in pipelines if steps[0].step.technique == "channel_pruning"]
@@ -144,3 +146,7 @@ def test_the_quantization_that_others_precede_is_the_one_that_did_best() -> None
     assert "static_quantization" in tails()
     assert "half_precision" in tails(("static_quantization", 0.8), ("half_precision", 1.1))
     assert tails(("static_quantization", 0.8), ("half_precision", 0.9)) == {""}
+
+
+def test_of_two_that_do_as_well_others_precede_the_one_that_loses_less() -> None:
+    assert "static_quantization" in tails(("static_quantization", 2.8), ("half_precision", 2.9), lost=0.005)
