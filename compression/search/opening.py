@@ -8,7 +8,6 @@ from compression.search.space import Family, Pipeline, Space
 from compression.search.trial import Trial
 from compression.technique import Stage
 
-
 _NEAR = 0.1
 """Of a score: a tenth of the objective."""
 
