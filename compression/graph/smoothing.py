@@ -85,13 +85,12 @@ def smooth(
     details, scaled = [], set()
     for group in found:
         noises, chosen = tried[group.tensor], best[group.tensor]
-        absorbed = _absorbed(group.tensor, index, group.readers)
-        absorbed = absorbed if absorbed and _fits(absorbed, seen[group.tensor].peaks, index) else None
+        absorbed = absorber(group, index)
         left = noises[chosen] / max(noises[-1], 1e-300)
         if left < (PAYS_MUL if absorbed is None else PAYS):
             alpha = rule.alphas[chosen]
             by = smoothing.factors(seen[group.tensor].peaks, weights[group.tensor], alpha)
-            scaled |= _apply(group, by, absorbed, index)
+            scaled |= divide(group, by, absorbed, index)
             gained = round(-10 * float(np.log10(left)), 2)
             folded = absorbed is not None
             details.append({"tensor": group.tensor, "alpha": alpha, "gained_db": gained, "folded": folded})
@@ -162,9 +161,13 @@ def _absorbed(name: str, index: Index, readers: Collection[onnx.NodeProto]) -> A
     return Absorbed(tuple(own), (name,)) if own and node.op_type != "Add" else None
 
 
-def _fits(absorbed: Absorbed, peaks: Floats, index: Index) -> bool:
-    values = [(index.constant(one.name), one.axis) for one in absorbed.absorbers]
-    return all(value is not None and value.shape[axis] == len(peaks) for value, axis in values)
+def absorber(group: Group, index: Index) -> Absorbed | None:
+    """What takes the factors of a group at no cost; None where a Mul must."""
+    absorbed = _absorbed(group.tensor, index, group.readers)
+    channels = _channels(group.readers[0], index)
+    values = [(index.constant(one.name), one.axis) for one in absorbed.absorbers] if absorbed else []
+    fits = all(value is not None and value.shape[axis] == channels for value, axis in values)
+    return absorbed if fits else None
 
 
 def _then(name: str, own: tuple[Absorber, ...], before: Absorbed | None) -> Absorbed | None:
@@ -191,7 +194,10 @@ def _is_free(one: Absorber, index: Index) -> bool:
     return value is not None and value.ndim > 0 and value.size > 1 and len(index.consumers[one.name]) == 1
 
 
-def _apply(group: Group, by: Floats, absorbed: Absorbed | None, index: Index) -> set[str]:
+def divide(group: Group, by: Floats, absorbed: Absorbed | None, index: Index) -> set[str]:
+    """In place: what the readers read is divided by the factors, [channels], and their weights multiplied.
+    Gives the tensors that now hold other values. Sort the graph afterwards.
+    """
     for node in group.readers:
         weight = _weight(node, index)
         heavier = _inputs_first(node, weight) * by[:, None]
@@ -211,8 +217,9 @@ def _insert(group: Group, by: Floats, graph: onnx.GraphProto) -> None:
     graph.initializer.append(numpy_helper.from_array(1 / by, f"{name}_factors"))
     graph.node.append(helper.make_node("Mul", [group.tensor, f"{name}_factors"], [name], name))
     values = (*graph.value_info, *graph.input, *graph.output)
-    described = next(value for value in values if value.name == group.tensor)
-    graph.value_info.add().CopyFrom(described)
-    graph.value_info[-1].name = name
+    described = next((value for value in values if value.name == group.tensor), None)
+    if described is not None:
+        graph.value_info.add().CopyFrom(described)
+        graph.value_info[-1].name = name
     for node in group.readers:
         node.input[0] = name

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from typing import cast
 
 import onnx
 from onnx import TensorProto
@@ -27,6 +28,7 @@ SCALES = {
     "MatMulInteger": (2, 3),
     "ConvInteger": (2, 3),
     "MatMulNBits": (2, 3),
+    "GatherBlockQuantized": (2, 3),
 }
 """Input slots that hold scales and zero points, which are no weights."""
 QUANTIZED_OPERATORS = frozenset(SCALES) | {
@@ -65,8 +67,15 @@ def _quantization_slots(graph: onnx.GraphProto) -> tuple[set[str], set[str]]:
 
 
 def params(graph: onnx.GraphProto) -> int:
-    """Elements of all weights; of a MatMulNBits those of its matrix, not its bytes."""
+    """Elements of all weights; of a MatMulNBits those of its matrix, not its bytes, and so of a
+    GatherBlockQuantized.
+    """
     whole = {node.input[1]: _size(node) for node in walk.nodes(graph) if node.op_type == "MatMulNBits"}
+    blocked = {node.input[0]: node for node in walk.nodes(graph) if node.op_type == "GatherBlockQuantized"}
+    for tensor in graph.initializer:
+        if tensor.name in blocked and tensor.data_type == TensorProto.UINT8:
+            bits = cast("int", walk.attribute(blocked[tensor.name], "bits", 4))
+            whole[tensor.name] = math.prod(tensor.dims) * 8 // bits
     return sum(whole.get(tensor.name, math.prod(tensor.dims)) for tensor in weights(graph))
 
 

@@ -16,6 +16,8 @@ DAMPING = 0.01
 _SMALLEST = 1e-30
 _ROUNDS, _NORM, _BETA, _GROWTH = 20, 0.7, 10.0, 1.01
 """HQQ's own settings (lp_norm, beta, kappa)."""
+_SHARES = tuple(1 - step / 20 for step in range(1, 9))
+"""Of a block's range that are tried where errors have weights."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,13 @@ class Blocks:
         return whole.reshape(len(whole), -1)
 
 
-def nearest(weight: Floats, bits: int, block: int) -> Blocks:
-    """Round to nearest between the extremes of each block."""
+def nearest(weight: Floats, bits: int, block: int, importance: Doubles | None = None) -> Blocks:
+    """Round to nearest between the extremes of each block; with an importance of each input, [inputs], that
+    squared errors are weighted by, between what loses least, as some of AWQ's gain comes from (Lin et al.
+    2023, arXiv:2306.00978).
+    """
     parts = weight.reshape(len(weight), -1, block)
-    scales, zeros = _grid(parts, bits)
+    scales, zeros = _grid(parts, bits, None if importance is None else importance.reshape(-1, block))
     return Blocks(_rounded(parts, scales, zeros, bits), scales[..., 0], zeros[..., 0].astype(np.uint8))
 
 
@@ -64,7 +69,8 @@ def half_quadratic(weight: Floats, bits: int, block: int) -> Blocks:
 
 def second_order(weight: Floats, hessian: Doubles, bits: int, block: int) -> Blocks:
     """Column after column is rounded, and those that follow take up the error (GPTQ: Frantar et al. 2022,
-    arXiv:2210.17323). `hessian` is the sum of x x' over what the layer reads, [inputs, inputs].
+    arXiv:2210.17323). `hessian` is the sum of x x' over what the layer reads, [inputs, inputs]; its diagonal
+    weighs errors where a block's range is chosen.
     """
     outputs, inputs = weight.shape
     left = weight.astype(np.float32, copy=True)
@@ -73,7 +79,7 @@ def second_order(weight: Floats, hessian: Doubles, bits: int, block: int) -> Blo
     found: list[tuple[Floats, Floats]] = []
     for start in range(0, inputs, block):
         end = start + block
-        scales, zeros = _grid(left[:, start:end], bits)
+        scales, zeros = _grid(left[:, start:end], bits, np.diag(hessian)[start:end])
         errors = np.empty((outputs, block), np.float32)
         for column in range(start, end):
             own = left[:, column : column + 1]
@@ -97,13 +103,35 @@ def packed(integers: Bytes, bits: int) -> Bytes:
     return np.bitwise_or(even[..., ::2], np.left_shift(even[..., 1::2], 4), dtype=np.uint8)
 
 
-def _grid(parts: Floats, bits: int) -> tuple[Floats, Floats]:
-    """Of the last axis: 0 is on the grid."""
+def _grid(parts: Floats, bits: int, importance: Doubles | None = None) -> tuple[Floats, Floats]:
+    """Of the last axis: 0 is on the grid. Where there is an importance, the share of the range is taken whose
+    weighted squared error is least.
+    """
     low = np.minimum(parts.min(-1, keepdims=True), 0)
     high = np.maximum(parts.max(-1, keepdims=True), 0)
+    scales, zeros = _between(low, high, bits)
+    if importance is None:
+        return scales, zeros
+    weights = np.asarray(importance, np.float32)
+    least = _weighted(parts, scales, zeros, bits, weights)
+    for share in _SHARES:
+        own = _between(share * low, share * high, bits)
+        error = _weighted(parts, *own, bits, weights)
+        better = error < least
+        scales, zeros = (np.where(better, new, old) for new, old in zip(own, (scales, zeros), strict=True))
+        least = np.minimum(error, least)
+    return scales, zeros
+
+
+def _between(low: Floats, high: Floats, bits: int) -> tuple[Floats, Floats]:
     extent = (high - low) / (2**bits - 1)
     scales = np.where(extent > _SMALLEST, extent, 1).astype(np.float32)
     return scales, np.rint(-low / scales).astype(np.float32)
+
+
+def _weighted(parts: Floats, scales: Floats, zeros: Floats, bits: int, weights: Floats) -> Floats:
+    difference = (_rounded(parts, scales, zeros, bits) - zeros) * scales - parts
+    return np.asarray((np.square(difference) * weights).sum(-1, keepdims=True), np.float32)
 
 
 def _rounded(parts: Floats, scales: Floats, zeros: Floats, bits: int) -> Bytes:

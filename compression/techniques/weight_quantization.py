@@ -6,25 +6,21 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from compression.architecture import Architecture, architecture
-from compression.errors import CompressionError, ErrorKind
 from compression.inspection import DatasetInspection, ModelInspection, Trait
 from compression.technique import Applied, Context, Need, Promise, Proposal, Stage, Technique
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from compression.kernels.blocks import Blocks
     from compression.model import Model
-    from compression.weight_only.matrices import Matrix
+    from compression.weight_only.options import Options
 
 
 class WeightQuantization(Technique):
     """Stores the matrices of dense layers in 4 or 8 bits, a scale and a zero point for each block of inputs.
 
-    Written as MatMulNBits of ONNX Runtime (domain com.microsoft), which OpenVINO reads too, and LiteRT
-    does not. Tables that are looked up become int8, with a scale for each row. Convolutions, recurrent
-    layers, and what has fewer than 1,024 elements stay as they are.
+    Written as MatMulNBits of ONNX Runtime (domain com.microsoft), which OpenVINO reads too, or as standard
+    DequantizeLinear of blocks. Tables that are looked up become int8, with a scale for each row; one that is
+    the output head too is stored once, in blocks (GatherBlockQuantized of ONNX Runtime reads it).
+    Convolutions, recurrent layers, and what has fewer than 1,024 elements stay as they are.
     """
 
     needs: ClassVar = frozenset({Need.CALIBRATION})
@@ -35,6 +31,7 @@ class WeightQuantization(Technique):
         Trait.HALF_PRECISION: "the model is in half precision; quantize the float32 original instead",
     }
     stage: ClassVar[Stage] = Stage.PRECISION
+    version: ClassVar[int] = 2
     guidance: ClassVar[str] = (
         "For language models and other networks of large matrices, whose time goes into reading weights: 4 "
         "bits make matrices some six times smaller. gptq rounds best and needs some calibration samples; rtn "
@@ -46,18 +43,37 @@ class WeightQuantization(Technique):
     block_size: Literal[16, 32, 64, 128, 256] = Field(
         default=32, description="inputs that share a scale and a zero point"
     )
-    method: Literal["rtn", "hqq", "gptq"] = Field(
+    average_bits: float | None = Field(
+        default=None,
+        ge=4,
+        le=8,
+        description="with 4 bits: matrices whose outputs get most noise from them have 8 instead, up to this "
+        "mean over the elements of all (tables apart)",
+    )
+    method: Literal["rtn", "hqq", "gptq", "awq"] = Field(
         default="gptq",
         description="rtn: round to nearest; hqq: zero points by a robust norm of the error; gptq: later "
-        "weights take up the error of earlier ones, as calibration samples want it",
+        "weights take up the error of earlier ones, as calibration samples want it; awq: weights of large "
+        "inputs are scaled up before they are rounded",
+    )
+    format: Literal["matmul_nbits", "qdq"] = Field(
+        default="matmul_nbits",
+        description="matmul_nbits: an operator of ONNX Runtime; qdq: standard operators of opset 21, which "
+        "ONNX Runtime fuses to the same when it loads the model, but not a layer of rank 2 with a bias and a "
+        "Relu; a table that is the output head too is then stored twice",
     )
     embeddings: bool = Field(
-        default=True, description="whether tables that rows are looked up in become int8"
+        default=True,
+        description="whether tables that rows are looked up in become int8, or blocks if they are the output "
+        "head too",
+    )
+    table_bits: Literal[4, 8] = Field(
+        default=8, description="of tables that are the output head too; never fewer than `bits`"
     )
     accuracy_level: Literal[0, 1, 4] = Field(
         default=4,
-        description="of ONNX Runtime's kernel: 4 rounds what matrices read to 8 bits, and is the fast one; "
-        "1: float32; 0: the kernel's choice, of 4 bits alone",
+        description="of matmul_nbits: 4 rounds what matrices read to 8 bits, and is the fast one; "
+        "1: float32; 0: the kernel's choice, of 4 bits alone (what has 8 takes 4)",
     )
     exclude: tuple[str, ...] = Field(
         default=(),
@@ -65,7 +81,10 @@ class WeightQuantization(Technique):
         description="names of nodes, of their outputs, or of weights that stay floats",
     )
     samples: int = Field(
-        default=128, ge=1, le=100_000, description="of gptq: at most so many calibration samples are used"
+        default=128,
+        ge=1,
+        le=100_000,
+        description="of gptq and awq: at most so many calibration samples are used",
     )
 
     @model_validator(mode="after")
@@ -74,8 +93,14 @@ class WeightQuantization(Technique):
             raise ValueError("accuracy_level 0 with 8 bits runs at a fraction of the float speed: take 4")
         return self
 
+    @model_validator(mode="after")
+    def _is_mixed_from_four(self) -> "WeightQuantization":
+        if self.average_bits is not None and self.bits != 4:
+            raise ValueError("average_bits goes with 4 bits: some matrices get 8 instead")
+        return self
+
     def required(self) -> frozenset[Need]:
-        return self.needs if self.method == "gptq" else frozenset()
+        return self.needs if self.method in {"gptq", "awq"} else frozenset()
 
     @classmethod
     def proposals(cls, model: ModelInspection, data: DatasetInspection | None) -> Iterable[Proposal]:
@@ -92,62 +117,26 @@ class WeightQuantization(Technique):
 
     def apply(self, model: "Model", context: Context) -> Applied:
         from compression.model import Model
-        from compression.weight_only import matrices, tables
-
-        proto = model.copy()
-        excluded = set(self.exclude)
-        found = [one for one in matrices.matrices(proto.graph) if excluded.isdisjoint(one.names)]
-        if not found:
-            raise CompressionError(
-                "nothing_to_quantize",
-                f"no constant float32 matrix of {matrices.FEWEST} elements or more is left to quantize",
-                ErrorKind.UNSUPPORTED,
-            )
-        hessians = self._hessians(model, found, context) if self.method == "gptq" else {}
-        errors = {}
-        for count, matrix in enumerate(found):
-            context.report(0.3 + 0.7 * count / len(found), "rounding", {"matrices": count})
-            blocks = self._blocks(matrix, hessians.get(matrix.source))
-            errors[matrix.node.output[0]] = _error(matrix.weight, blocks.restored)
-            matrices.replace(proto.graph, matrix, blocks, self.bits, self.accuracy_level)
-        looked_up = tables.quantize(proto.graph, excluded) if self.embeddings else []
-        matrices.clean(proto)
-        details = {"matrices": len(found), "embeddings": looked_up, "layer_error": errors}
-        return Applied(Model(proto), details)
-
-    def _blocks(self, matrix: "Matrix", hessian: "npt.NDArray[np.float64] | None") -> "Blocks":
-        import numpy as np
-
-        from compression.kernels import blocks
-        from compression.weight_only.matrices import padded
-
-        weight = padded(matrix.weight, self.block_size)
-        match self.method:
-            case "rtn":
-                return blocks.nearest(weight, self.bits, self.block_size)
-            case "hqq":
-                return blocks.half_quadratic(weight, self.bits, self.block_size)
-            case "gptq":
-                assert hessian is not None  # noqa: S101  of every source
-                more = weight.shape[1] - len(hessian)
-                return blocks.second_order(weight, np.pad(hessian, (0, more)), self.bits, self.block_size)
-
-    def _hessians(
-        self, model: "Model", found: "list[Matrix]", context: Context
-    ) -> "dict[str, npt.NDArray[np.float64]]":
-        from compression.weight_only.hessians import observe
+        from compression.weight_only import quantization
 
         split = context.data.split("calibration") if context.data is not None else None
-        if split is None:
-            raise CompressionError("no_calibration", "gptq needs calibration samples; rtn and hqq do not")
-        context.report(0.0, "calibrating", {})
-        names = list(dict.fromkeys(matrix.source for matrix in found))
-        return observe(model.proto, names, split, self.samples, context.threads)
+        using = quantization.Using(split, context.threads, context.report)
+        made, details = quantization.quantize(model.proto, self._options, using)
+        return Applied(Model(made), details)
 
+    @property
+    def _options(self) -> "Options":
+        from compression.weight_only.options import Options
 
-def _error(weight: "npt.NDArray[np.float32]", restored: "npt.NDArray[np.float32]") -> float:
-    """Squared, over the sum of squares."""
-    import numpy as np
-
-    difference = restored[:, : weight.shape[1]] - weight
-    return float(np.square(difference).sum() / max(float(np.square(weight).sum()), 1e-30))
+        return Options(
+            bits=self.bits,
+            average_bits=self.average_bits,
+            block_size=self.block_size,
+            method=self.method,
+            format=self.format,
+            accuracy_level=self.accuracy_level,
+            embeddings=self.embeddings,
+            table_bits=self.table_bits,
+            excluded=frozenset(self.exclude),
+            samples=self.samples,
+        )

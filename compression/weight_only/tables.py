@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from compression.graph import walk
 from compression.graph.index import Index
 from compression.kernels import rounding
-from compression.weight_only.matrices import FEWEST
+from compression.weight_only.matrices import FEWEST, Matrix
 
 BITS = 8
 
@@ -41,6 +41,21 @@ def _is_table(name: str, index: Index) -> bool:
         and tensor.dims[0] * tensor.dims[1] >= FEWEST
         and all(_looks_up(node, name) for node in readers)
     )
+
+
+def lookups(matrix: Matrix, index: Index, block: int) -> list[onnx.NodeProto]:
+    """The Gathers of rows of a table that is this matrix too; none where anything else reads it, or rows are
+    no whole blocks.
+    """
+    if not matrix.table or matrix.table in index.outputs or matrix.weight.shape[1] % block:
+        return []
+    readers = index.consumers[matrix.table]
+    found = [node for node in readers if _looks_up(node, matrix.table)]
+    others = [node for node in readers if not _looks_up(node, matrix.table)]
+    turned = index.producer.get(matrix.node.input[1])
+    if turned is not None and others == [turned]:
+        others = index.consumers[turned.output[0]]
+    return found if others == [matrix.node] else []
 
 
 def _looks_up(node: onnx.NodeProto, name: str) -> bool:
