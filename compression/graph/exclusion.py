@@ -128,6 +128,11 @@ def prices(bench: Bench, nodes: frozenset[str], full: onnx.ModelProto) -> Prices
     )
 
 
+def ties(graph: onnx.GraphProto, nodes: Collection[str]) -> list[tuple[str, str, float]]:
+    """The edges that nothing may cross, as borders of `Prices`."""
+    return [(start.name, end.name, TIED) for start, _, end in _edges(graph) if _fused(start, end, nodes)]
+
+
 def _edges(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, str, onnx.NodeProto]]:
     index = Index(graph)
     for tensor, readers in index.consumers.items():

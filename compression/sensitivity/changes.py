@@ -1,6 +1,6 @@
 """Changes of one layer's weights, or of one group's channels, that a session tries by feeding the weights."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +17,6 @@ from compression.sensitivity.layers import FLOAT, Layer, Saved
 
 RATIOS = (0.25, 0.5, 0.75)
 SPARSITIES = (0.5, 0.8)
-BITS = 4
 SHARE = 0.5
 """Of the weights that two factors of a matrix have together."""
 
@@ -33,10 +32,11 @@ class Change:
     """New values of weights."""
 
 
-def fewer_bits(layer: Layer) -> Iterator[Change]:
+def fewer_bits(layer: Layer, bits: Collection[int]) -> Iterator[Change]:
     """Weights alone, a scale for each output channel."""
-    saved = Saved(layer.weight.size * FLOAT - layer.weight.size * BITS // 8 - len(layer.rows) * FLOAT)
-    yield _of(layer, "weight_quantization", {"bits": BITS}, saved, lambda: layer.rounded(BITS))
+    for own in sorted(set(bits)):
+        saved = Saved(layer.weight.size * FLOAT - layer.weight.size * own // 8 - len(layer.rows) * FLOAT)
+        yield _of(layer, "weight_quantization", {"bits": own}, saved, partial(layer.rounded, own))
 
 
 def zeros(layer: Layer) -> Iterator[Change]:

@@ -13,7 +13,7 @@ from compression.errors import CompressionError
 from compression.inspection import TensorSpec
 from compression.measure import question
 from compression.measure.fidelity import Fidelity
-from compression.measurement import WantedTask
+from compression.measurement import Metric, WantedTask
 from compression.model import Model
 
 BATCH = 16
@@ -28,7 +28,13 @@ class Scores(NamedTuple):
     sqnr_db: float | None = None
     agreement: float | None = None
     kl: float | None = None
-    metric: float | None = None
+    metric: Metric | None = None
+
+    @property
+    def json(self) -> dict[str, float | None]:
+        metric = None if self.metric is None else self.metric.value
+        found = {**self._asdict(), "metric": metric}
+        return {name: None if value is None else round(value, 5) for name, value in found.items()}
 
 
 BROKEN = Scores()
@@ -93,5 +99,5 @@ class Evaluator:
                 score.add(values, asked.labels[done : done + len(values)])
                 done += len(values)
         metrics = score.metrics() if score is not None else ()
-        metric = metrics[0].value if metrics and np.isfinite(metrics[0].value) else None
+        metric = metrics[0] if metrics and np.isfinite(metrics[0].value) else None
         return Scores(fidelity.sqnr_db, fidelity.agreement, fidelity.kl, metric)

@@ -1,34 +1,38 @@
-"""Bits of each layer under a budget, by what each layer alone loses."""
+"""Precision of each layer within limits: chosen by what each alone loses and how long it takes, written,
+measured as a whole, and corrected until the limits hold.
+"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from compression import runtime
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.graph import qdq, quantization
-from compression.graph.precision import FLOAT, HALF
+from compression.graph.precision import FLOAT
 from compression.graph.quantization import Resources
-from compression.kernels.allocation import Choice, cheapest
 from compression.model import Model
-from compression.sensitivity.evaluation import Evaluator, thinned
-from compression.sensitivity.options import Options, Using
-from compression.sensitivity.scan import scan
+from compression.sensitivity.choosing import Chooser, Limits, Mix, Objective
+from compression.sensitivity.judging import Judge, Verdict
+from compression.sensitivity.losses import measure
+from compression.sensitivity.options import Using
+from compression.sensitivity.pace import Pace
 
-EIGHT, FOUR = 8, 4
-TRIES = 5
+TRIES = 8
 """Models that are written and measured: noise of layers does not quite add up."""
-Bits = Mapping[str, int]
-Layers = Mapping[str, Mapping[int, Choice]]
-"""By name of its node and bits: bytes and noise."""
+START_DB = 10.0
+"""Noise that a limit of the metric alone begins with."""
+STEP = 2.0
+"""By which the noise allowed shrinks at least where the metric loses too much: 3 dB."""
+SLOWER = 0.97
+"""Of the original's speed: less than that is not what the clock makes of two equal models."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """One of the two."""
-
+    minimise: Objective
     min_sqnr_db: float | None
+    max_metric_drop: float | None
     max_bytes: int | None
 
 
@@ -43,111 +47,131 @@ class Request:
     exclude: Sequence[str]
 
 
-def mix(model: Model, request: Request, using: Using) -> tuple[Model, dict[str, Any]]:
-    """The model with the bits that were chosen, measured as a whole: the budget holds.
+def mix(model: Model, request: Request, judge: Judge, using: Using) -> tuple[Model, dict[str, Any]]:
+    """The model with the precision that was chosen, measured as a whole: the budget holds.
 
-    Errors: CompressionError `target_unreachable`, `nothing_to_quantize`, those of `scan` and `quantize`.
+    Errors: CompressionError `target_unreachable`, `nothing_to_quantize`, `nothing_to_gain`, those of `scan`
+    and `quantize`.
     """
-    layers = _layers(model, request, using)
-    judged = thinned(using.split, request.samples, model.inputs)
-    evaluator = Evaluator.of(model, judged, using.task, runtime.session(model.proto, threads=using.threads))
-    nearest, limit = 0.0, _limit(model, request.budget, layers)
+    losses = measure(model, request.bits, request.samples, request.exclude, using)
+    pace = Pace(model, losses.integers, request.exclude, using)
+    chooser = Chooser(losses, pace, request.budget.minimise)
+    limits = _limits(model, request.budget, losses.elements)
+    verdict = None
     for attempt in range(TRIES):
-        bits = _choose(layers, request.budget, limit)
-        if bits is None or all(own == FLOAT for own in bits.values()):
+        using.report(0.6 + 0.05 * attempt, "choosing, writing and measuring")
+        mixed = chooser.choose(limits)
+        if mixed is None or all(own == FLOAT for own in mixed.bits.values()):
             break
-        using.report(0.6 + 0.08 * attempt, "writing and measuring")
-        made, details = _written(model, bits, request, using)
-        session = runtime.session(made.proto, threads=using.threads)
-        sqnr = evaluator.scores(lambda feeds, own=session: runtime.run(own, feeds)).sqnr_db  # type: ignore[misc]
-        beyond = _beyond(made.size, sqnr, request.budget)
-        if beyond <= 1:
-            counts = {str(own): count for own, count in sorted(Counter(bits.values()).items())}
-            return made, {"bits": bits, "layers": counts, "sqnr_db": sqnr, "attempts": attempt + 1, **details}
-        nearest, limit = sqnr or nearest, _tighter(limit, beyond, made.size, request.budget)
-    raise _unreachable(request.budget, nearest)
+        made, details = _written(model, mixed, pace.kept_float(mixed.integers), request, using)
+        verdict = judge.verdict(made, using.threads)
+        if not _broken(made.size, verdict, request.budget):
+            found = {**_told(mixed, pace), **verdict.json, "attempts": attempt + 1, **details}
+            return made, found | _never_slower(made, pace, request.budget)
+        limits = _tighter(limits, made.size, verdict, request.budget)
+    raise _unreachable(request.budget, verdict)
 
 
-def _layers(model: Model, request: Request, using: Using) -> Layers:
-    """Noise of 4 bits is that of the weights and, as activations have 8, that of 8 bits."""
-    wanted = Options(("static_quantization", "weight_quantization"), request.samples, request.exclude)
-    found = scan(model, wanted, using)
-    noise = {(row.layer, row.setting["bits"]): row.noise for row in found.rows}
-    return {
-        name: {
-            bits: Choice(size * bits / 8, _noise(noise, name, bits))
-            for bits in request.bits
-            if bits >= HALF or (name, EIGHT) in noise
-        }
-        for name, size in found.sizes.items()
-    }
-
-
-def _noise(noise: Mapping[tuple[str, float], float], name: str, bits: int) -> float:
-    if bits >= HALF:
-        return 0.0 if bits == FLOAT else 2.0**-22
-    return noise[name, EIGHT] + (noise[name, FOUR] if bits == FOUR else 0.0)
-
-
-def _limit(model: Model, budget: Budget, layers: Layers) -> float:
-    """Noise to signal, or bytes of the layers."""
+def _limits(model: Model, budget: Budget, elements: int) -> Limits:
+    noise = 10 ** (-(START_DB if budget.min_sqnr_db is None else budget.min_sqnr_db) / 10)
     if budget.max_bytes is None:
-        return float(10 ** (-(budget.min_sqnr_db or 0.0) / 10))
-    floats = sum(
-        choice.cost * FLOAT / bits for own in layers.values() for bits, choice in list(own.items())[:1]
-    )
-    return budget.max_bytes - (model.size - floats)
+        return Limits(noise, None)
+    return Limits(noise, budget.max_bytes - (model.size - elements * FLOAT // 8))
 
 
-def _choose(layers: Layers, budget: Budget, limit: float) -> dict[str, int] | None:
-    options = [list(own.items()) for own in layers.values()]
-    choices = [[choice for _, choice in own] for own in options]
-    if budget.max_bytes is not None:
-        choices = [[Choice(loss, cost) for cost, loss in own] for own in choices]
-    picked = cheapest(choices, limit)
-    if picked is None:
-        return None
-    return {name: own[at][0] for name, own, at in zip(layers, options, picked, strict=True)}
-
-
-def _written(model: Model, bits: Bits, request: Request, using: Using) -> tuple[Model, dict[str, Any]]:
+def _written(
+    model: Model, mixed: Mix, kept_float: Collection[str], request: Request, using: Using
+) -> tuple[Model, dict[str, Any]]:
     options = quantization.Options(
         scheme=qdq.Scheme(),
         ranges="auto",
         percentile=99.99,
         equalization=True,
         bias_correction=True,
-        exclude=request.exclude,
+        exclude=(*request.exclude, *kept_float),
         operators=None,
         keep="none",
         samples=request.calibration,
-        bits=bits,
+        bits=mixed.bits,
     )
     resources = Resources(using.split, using.scratch, using.threads, lambda *_: None)
     written, details = quantization.quantize(model.proto, options, resources)
-    return Model(written), {name: details[name] for name in ("ranges", "tables", "kept_float")}
+    return Model(written), {
+        "float_layers": details["float_layers"],
+        "kept_float": list(kept_float),
+        "ranges": details["ranges"],
+        "tables": details["tables"],
+    }
 
 
-def _beyond(size: int, sqnr: float | None, budget: Budget) -> float:
-    """By which factor the budget is exceeded; up to 1 it is not."""
-    if budget.max_bytes is not None:
-        return size / budget.max_bytes
-    return float("inf") if sqnr is None else float(10 ** (((budget.min_sqnr_db or 0.0) - sqnr) / 10))
+def _told(mixed: Mix, pace: Pace) -> dict[str, Any]:
+    counts = Counter(str(own) for own in mixed.bits.values())
+    return {
+        "bits": mixed.bits,
+        "layers": dict(sorted(counts.items(), key=lambda own: int(own[0]))),
+        "placement": mixed.name,
+        "speeds": {name: round(speed, 3) for name, speed in mixed.speeds.items()},
+        "optimality_gap": mixed.gap,
+        "integer_nodes": len(mixed.integers & pace.nodes),
+    }
 
 
-def _tighter(limit: float, beyond: float, size: int, budget: Budget) -> float:
-    if budget.max_bytes is not None:
-        return limit - 1.5 * (size - budget.max_bytes) - budget.max_bytes / 200
-    return limit / min(1.2 * beyond, 100.0)
-
-
-def _unreachable(budget: Budget, nearest: float) -> CompressionError:
-    if budget.max_bytes is not None:
-        detail = f"no choice of bits makes a file of {budget.max_bytes} bytes"
-        way = Suggestion("Allow fewer bits", {"bits": [4, 8, 16, 32]})
-    else:
-        detail = f"no choice of bits keeps {budget.min_sqnr_db} dB; the nearest had {nearest:.1f} dB"
-        way = Suggestion(
-            "Ask for less, or for wider layers too", {"min_sqnr_db": int(nearest), "bits": [4, 8, 16, 32]}
+def _never_slower(made: Model, pace: Pace, budget: Budget) -> dict[str, float]:
+    """Measured twice before it is held against a model."""
+    speed = pace.of(made.proto)
+    if speed < SLOWER:
+        speed = max(speed, pace.of(made.proto))
+    if speed < SLOWER and budget.minimise == "latency" and not pace.is_short:
+        raise CompressionError(
+            "nothing_to_gain",
+            f"every choice within the limits is slower than the model is, the best {speed:.2f}x as fast",
+            ErrorKind.UNSUPPORTED,
+            suggestions=[Suggestion("Make it smaller only", {"minimise": "bytes"})],
         )
+    return {"speed": round(speed, 3)}
+
+
+def _broken(size: int, verdict: Verdict, budget: Budget) -> bool:
+    too_large = budget.max_bytes is not None and size > budget.max_bytes
+    return too_large or _noisy(verdict, budget) or _drops(verdict, budget)
+
+
+def _noisy(verdict: Verdict, budget: Budget) -> bool:
+    return verdict.sqnr_db is None or verdict.sqnr_db < (budget.min_sqnr_db or 0.0)
+
+
+def _drops(verdict: Verdict, budget: Budget) -> bool:
+    limit = budget.max_metric_drop
+    return limit is not None and (verdict.drop is None or verdict.drop > limit)
+
+
+def _tighter(limits: Limits, size: int, verdict: Verdict, budget: Budget) -> Limits:
+    """Layers are given back until what was measured fits."""
+    factor = 1.0
+    if _noisy(verdict, budget):
+        beyond = 10 ** (((budget.min_sqnr_db or 0.0) - (verdict.sqnr_db or 0.0)) / 10)
+        factor = min(max(1.2 * beyond, STEP if verdict.sqnr_db is None else 1.0), 100.0)
+    if _drops(verdict, budget):
+        measured = 1.0 if verdict.sqnr_db is None else limits.noise * 10 ** (verdict.sqnr_db / 10)
+        factor = max(factor, STEP, STEP * measured)
+    tightened = replace(limits, noise=limits.noise / factor)
+    if budget.max_bytes is None or limits.bytes is None or size <= budget.max_bytes:
+        return tightened
+    return replace(tightened, bytes=limits.bytes - 1.5 * (size - budget.max_bytes) - budget.max_bytes / 200)
+
+
+def _unreachable(budget: Budget, nearest: Verdict | None) -> CompressionError:
+    limits = []
+    if budget.min_sqnr_db is not None:
+        limits.append(f"{budget.min_sqnr_db:g} dB")
+    if budget.max_metric_drop is not None:
+        limits.append(f"a drop of at most {budget.max_metric_drop:g}")
+    if budget.max_bytes is not None:
+        limits.append(f"a file of at most {budget.max_bytes} bytes")
+    detail = f"no choice of bits gives {' and '.join(limits)}"
+    if nearest is not None and nearest.sqnr_db is not None:
+        detail += f"; the last that was tried had {nearest.sqnr_db:.1f} dB"
+        if nearest.drop is not None:
+            detail += f" and lost {nearest.drop:.4f}"
+    way = Suggestion("Allow every width, and more noise", {"bits": [4, 8, 16, 32], "min_sqnr_db": 10})
     return CompressionError("target_unreachable", detail, ErrorKind.UNSUPPORTED, suggestions=[way])

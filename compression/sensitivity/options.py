@@ -20,6 +20,8 @@ class Options:
     samples: int
     exclude: Collection[str]
     """Names of nodes, their outputs or weights."""
+    bits: Collection[int] = (4,)
+    """Of weights alone, by weight_quantization."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The scan: each layer with each technique alone, on few samples."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import onnx
@@ -18,15 +19,10 @@ from compression.sensitivity.changes import Change
 from compression.sensitivity.evaluation import BROKEN, Evaluator, Scores, thinned
 from compression.sensitivity.integers import Integers
 from compression.sensitivity.layers import Layer, Saved, find, overridable
-from compression.sensitivity.options import Options, Using
+from compression.sensitivity.options import Name, Options, Using
 
 MOST_LAYERS = 256
 """The largest by multiply-accumulates; others are counted only."""
-_PER_LAYER = {
-    "weight_quantization": changes.fewer_bits,
-    "magnitude_pruning": changes.zeros,
-    "low_rank": changes.low_rank,
-}
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,13 @@ class Row:
     @property
     def json(self) -> dict[str, Any]:
         saved = {"bytes": self.saved.bytes, "macs": self.saved.macs, "ms": round(self.saved.seconds * 1e3, 4)}
-        lost = {
-            name: None if value is None else round(value, 5) for name, value in self.scores._asdict().items()
+        return {
+            "layer": self.layer,
+            "technique": self.technique,
+            **self.setting,
+            "saved": saved,
+            **self.scores.json,
         }
-        return {"layer": self.layer, "technique": self.technique, **self.setting, "saved": saved, **lost}
 
     @property
     def noise(self) -> float:
@@ -96,7 +95,7 @@ def scan(model: Model, options: Options, using: Using) -> Scan:
         len(found) - len(layers),
         tried.evaluator.samples,
         asked.told.task if asked and itself.metric is not None else None,
-        itself.metric,
+        None if itself.metric is None else itself.metric.value,
     )
 
 
@@ -120,7 +119,12 @@ class _Trial:
     def rows(self, options: Options, feeds: Mapping[str, Array]) -> Iterator[Row]:
         if "static_quantization" in options.techniques:
             yield from self._integers(feeds)
-        for technique, change in _PER_LAYER.items():
+        per_layer: Mapping[Name, Callable[[Layer], Iterator[Change]]] = {
+            "weight_quantization": partial(changes.fewer_bits, bits=options.bits),
+            "magnitude_pruning": changes.zeros,
+            "low_rank": changes.low_rank,
+        }
+        for technique, change in per_layer.items():
             if technique in options.techniques:
                 for layer in self._counted(self.layers, technique):
                     yield from map(self._fed, change(layer))
