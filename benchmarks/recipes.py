@@ -65,6 +65,7 @@ def entries(epochs: Epochs) -> Iterator[Entry]:
     yield from _four_bits(epochs)
     yield from _students(epochs)
     yield from _direction(epochs)
+    yield from _light(epochs)
     yield from _searched(epochs)
 
 
@@ -124,6 +125,14 @@ def _searched(epochs: Epochs) -> Iterator[Entry]:
         searched = {**step, "ratio": ratio, "recovery": {"epochs": epochs.recovery}}
         better = (_at_most("below", -INTERVAL),)
         yield Entry("resnet", recipe, "Pare, subnet_search", (searched,), better, (uniform.name,))
+
+
+def _light(epochs: Epochs) -> Iterator[Entry]:
+    training = {"epochs": epochs.recovery}
+    rewritten = {"technique": "depthwise_separable", "ratio": 0.85, "training": training}
+    recipe = "depthwise-separable, 0.15 of the MACs"
+    yield Entry("resnet", recipe, PARE, (rewritten,), (_at_least("macs", 2), _at_most("drop", 1)))
+    yield Entry("resnet", f"{recipe} + int8", PARE, (rewritten, INT8), (_at_most("drop", 1),))
 
 
 def _sparse(subject: str, epochs: Epochs) -> Iterator[Entry]:
