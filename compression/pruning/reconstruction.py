@@ -6,8 +6,9 @@ form: each original channel is told from the channels there are now, drift of ea
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from compression.pruning.observation import BATCH, POSITIONS, WIDEST, Floats, Re
 ENOUGH = 1 << 16
 """Positions that a fit is made of; at least `FEWEST` samples."""
 FEWEST = 64
+_ROOM = 512 << 20
+"""Bytes of activations that are kept."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +37,52 @@ class Samples:
     threads: int
 
 
-def reconstructed(looked: Channels, kept: Kept, samples: Samples) -> onnx.ModelProto:
-    """The cut network with corrected weights and biases.
+class Activations:
+    """Those of a network that is cut again and again, computed once while there is room for them."""
+
+    def __init__(self, looked: Channels, samples: Samples) -> None:
+        self.looked, self.samples = looked, samples
+        self._room = _ROOM
+        self._known: dict[tuple[str, ...], list[dict[str, runtime.Array]]] = {}
+
+    def batches(self, sources: Collection[str], count: int) -> Iterable[dict[str, runtime.Array]]:
+        """At least `count` batches. Errors: CompressionError E_MODEL_RUN."""
+        names = tuple(sorted(sources))
+        if len(self._known.get(names, ())) >= count:
+            return self._known[names]
+        computed = run(self.looked.model, names, self.samples)
+        shapes = (self.looked.shapes[name] for name in names)
+        size = sum(4 * int(np.prod(shape)) for shape in shapes) * BATCH * count
+        if size > self._room:
+            return computed
+        self._room -= size
+        self._known[names] = list(islice(computed, count))
+        return self._known[names]
+
+
+def run(
+    model: onnx.ModelProto, names: Collection[str], samples: Samples
+) -> Iterator[dict[str, runtime.Array]]:
+    """Tensors of a network, batch by batch. Errors: CompressionError E_MODEL_RUN."""
+    session = runtime.session(upstream(model, names), threads=samples.threads)
+    inputs = tensors.inputs(model.graph)
+    yield from runtime.run_split(session, samples.split, inputs, size=BATCH, outputs=list(names))
+
+
+def reconstructed(
+    looked: Channels, kept: Kept, samples: Samples, original: Activations | None = None
+) -> onnx.ModelProto:
+    """The cut network with corrected weights and biases. `original`: of the network that is cut, where it is
+    cut several times.
 
     Errors: CompressionError E_MODEL_RUN, `unknown_group`, `empty_group`.
     """
     cut = channels.cut(looked, kept)
     masks = channels.masks(looked, kept)
+    original = original or Activations(looked, samples)
     affected = [reader for reader in readers(looked) if reader.weight in masks]
     for level in _levels(looked.model.graph, affected):
-        fits = _observed(looked, cut, level, samples)
+        fits = _observed(original, cut, level)
         for reader in level:
             if fits[reader.weight].sound:
                 _correct(looked, cut, reader, masks[reader.weight], fits[reader.weight])
@@ -93,28 +132,22 @@ class _Fit:
         return told, x - y @ told
 
 
-def _observed(
-    looked: Channels, cut: onnx.ModelProto, level: Sequence[Reader], samples: Samples
-) -> Mapping[str, _Fit]:
+def _observed(original: Activations, cut: onnx.ModelProto, level: Sequence[Reader]) -> Mapping[str, _Fit]:
     """By weight."""
+    looked, samples = original.looked, original.samples
     sources = {reader.source: reader.source_axis for reader in level}
     positions = min(
         int(np.prod(looked.shapes[name])) // looked.shapes[name][axis] for name, axis in sources.items()
     )
     wanted = int(np.clip(-(-ENOUGH // positions), FEWEST, max(samples.most, FEWEST)))
-    sessions = [
-        runtime.session(upstream(model, sources), threads=samples.threads) for model in (looked.model, cut)
-    ]
-    inputs = tensors.inputs(looked.model.graph)
-    size = samples.split.batch_size(inputs, BATCH)
-    both = (
-        runtime.run_split(one, samples.split, inputs, size=BATCH, outputs=list(sources)) for one in sessions
-    )
+    size = samples.split.batch_size(tensors.inputs(looked.model.graph), BATCH)
+    count = -(-min(wanted, samples.split.n) // size)
+    both = original.batches(sources, count), run(cut, sources, samples)
     fits = {reader.weight: _Fit() for reader in level}
     random = np.random.default_rng(0)
-    for _, original, smaller in zip(range(0, wanted, size), *both, strict=False):
+    for _, whole, smaller in zip(range(count), *both, strict=False):
         for reader in level:
-            x, y = (_rows(part[reader.source], reader.source_axis) for part in (original, smaller))
+            x, y = (_rows(part[reader.source], reader.source_axis) for part in (whole, smaller))
             if x.shape[1] <= WIDEST:
                 some = random.choice(len(x), POSITIONS, replace=False) if len(x) > POSITIONS else slice(None)
                 fits[reader.weight].add(x[some].astype(np.float64), y[some].astype(np.float64))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from compression.model import Model
-from compression.pruning.reconstruction import Samples, reconstructed
+from compression.pruning.reconstruction import Activations, Samples, reconstructed
 from compression.subnets.network import Network
 from compression.subnets.search import SCORE, Found
 from compression.subnets.space import Space, Subnet
@@ -30,8 +30,8 @@ class Finalist(NamedTuple):
 class Finals:
     space: Space
     original: Network
-    shared: Callable[[Subnet], Model]
-    """A sub-network with the supernet's weights."""
+    shared: Callable[[Subnet], Model] | None
+    """A sub-network with the supernet's weights; None: there is no supernet."""
     judge: Callable[[Model], Mapping[str, float]]
     samples: Samples
     training: Training | None
@@ -48,9 +48,8 @@ class Finals:
         return sorted(played, key=lambda one: one.scores[SCORE])
 
     def _trained(self, found: Found, span: tuple[float, float]) -> Finalist:
-        starts: dict[Start, Model] = {"shared": self.shared(found.subnet)}
-        corrected = self._corrected(found.subnet)
-        starts |= {} if corrected is None else {"original": corrected}
+        starts: dict[Start, Model] = {} if self.shared is None else {"shared": self.shared(found.subnet)}
+        starts["original"] = corrected(self.space, self.original, found.subnet, self.samples)
         scores = {start: self.judge(model) for start, model in starts.items()}
         start = min(scores, key=lambda one: scores[one][SCORE])
         if self.training is None:
@@ -65,13 +64,18 @@ class Finals:
         )
         return Finalist(found, model, start, self.judge(model))
 
-    def _corrected(self, subnet: Subnet) -> Model | None:
-        """None where a group goes by another name once the blocks are out."""
-        kept = self.original.told(self.space.kept(subnet), subnet.dropped)
-        left = Network(Model(self.original.carved({}, subnet.dropped)), self.original.feeds)
-        if not set(kept) <= set(left.groups):
-            return None
-        return Model(reconstructed(left.looked, kept, self.samples))
+
+def corrected(
+    space: Space, network: Network, subnet: Subnet, samples: Samples, known: Activations | None = None
+) -> Model:
+    """A sub-network with a network's weights, corrected by least squares; as they are where a group goes by
+    another name once the blocks are out. `known`: activations of the network with all blocks.
+    """
+    kept = network.told(space.kept(subnet), subnet.dropped)
+    left = Network(Model(network.carved({}, subnet.dropped)), network.feeds) if subnet.dropped else network
+    if not set(kept) <= set(left.groups):
+        return Model(network.carved(space.kept(subnet), subnet.dropped))
+    return Model(reconstructed(left.looked, kept, samples, None if subnet.dropped else known))
 
 
 def told(finalists: Sequence[Finalist]) -> list[dict[str, Any]]:

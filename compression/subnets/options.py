@@ -8,7 +8,7 @@ from compression.pruning.costs import Target
 from compression.pruning.criteria import Criterion
 from compression.training.options import Training
 
-Sampler = Literal["nsga2", "tpe"]
+Sampler = Literal["nsga2", "tpe", "local"]
 
 
 @dataclass(frozen=True)
@@ -28,5 +28,6 @@ class Options:
     sampler: Sampler
     finalists: int
     final_epochs: float
-    training: Training
+    training: Training | None
+    """Of the supernet; None: there is none."""
     recovery: Training | None

@@ -1,9 +1,10 @@
 """The search itself: Optuna proposes sub-networks, their loss and their cost are what is minimised."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 
@@ -16,6 +17,7 @@ from compression.technique import Report
 SCORE = "validation_loss"
 _STARTED = 0.25
 """At most this share of the trials is given."""
+_ATTEMPTS = 20
 
 
 @dataclass(frozen=True)
@@ -50,19 +52,44 @@ class Search:
 
         Repeats for the same seed, as far as prices do.
         """
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(directions=["minimize", "minimize"], sampler=_sampler(options, seed))
         absolute = options.criterion in ABSOLUTE
         given = starts(self._space, self._price, self._limit, absolute=absolute)
-        for start in given[: max(1, int(options.trials * _STARTED))]:
-            study.enqueue_trial(self._parameters(start), skip_if_exists=True)
-        for number in range(options.trials):
-            trial = study.ask()
-            found = self._tried(self._proposed(trial))
-            study.tell(trial, [found.loss, found.cost])
+        given = given[: max(1, int(options.trials * _STARTED))]
+        trials = self._climbed if options.sampler == "local" else self._sampled
+        for number, found in enumerate(trials(given, options, seed)):
             numbers = {"trial": number + 1, "trials": options.trials, **found.scores}
             report(number / options.trials, f"searching: trial {number + 1} of {options.trials}", numbers)
         return list(self._found.values())
+
+    def _climbed(self, given: Sequence[Subnet], options: Options, seed: int) -> Iterator[Found]:
+        """Neighbours of the best so far."""
+        generator = np.random.default_rng((seed, 6))
+        for number in range(options.trials):
+            if number < len(given):
+                yield self._tried(given[number])
+                continue
+            best = min(self._found.values(), key=lambda one: one.loss)
+            yield self._tried(self._untried(best.subnet, generator))
+
+    def _untried(self, best: Subnet, generator: np.random.Generator) -> Subnet:
+        """A neighbour that is new, unless that takes too long to come upon."""
+        tried = best
+        for _ in range(_ATTEMPTS):
+            tried = self._space.neighbour(best, self._price, self._limit, generator)
+            if tried not in self._found:
+                break
+        return tried
+
+    def _sampled(self, given: Sequence[Subnet], options: Options, seed: int) -> Iterator[Found]:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(directions=["minimize", "minimize"], sampler=_sampler(options, seed))
+        for start in given:
+            study.enqueue_trial(self._parameters(start), skip_if_exists=True)
+        for _ in range(options.trials):
+            trial = study.ask()
+            found = self._tried(self._proposed(trial))
+            study.tell(trial, [found.loss, found.cost])
+            yield found
 
     def _proposed(self, trial: optuna.Trial) -> Subnet:
         widths = tuple(

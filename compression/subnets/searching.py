@@ -1,9 +1,9 @@
 """Subnet search as a step: the supernet's training, the search, the cut and its recovery."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -13,9 +13,9 @@ from compression.engine import Precision, fold_batchnorm, normalise
 from compression.errors import CompressionError, ErrorKind, Suggestion
 from compression.model import Model
 from compression.pruning.evidence import Evidence
-from compression.pruning.reconstruction import Samples
+from compression.pruning.reconstruction import Activations, Samples
 from compression.subnets.choosing import described, within
-from compression.subnets.finals import Finals, told
+from compression.subnets.finals import Finals, corrected, told
 from compression.subnets.judging import Judge, recalibrated
 from compression.subnets.network import Network
 from compression.subnets.options import Options
@@ -27,10 +27,14 @@ from compression.technique import Context
 from compression.training import tuning
 from compression.training.checkpoint import Checkpoint
 from compression.training.extension import Stage
+from compression.training.objective import Objective
+from compression.training.options import Training
 from compression.training.repeatable import repeatable
 
 _TRAINED, _SEARCHED, _PLAYED = 0.5, 0.1, 0.2
 """Shares of a step's progress; the rest is the recovery's."""
+_FITTED = 256
+"""Samples at most that a sub-network which is judged is corrected on."""
 _RECOVERY = "recovery"
 _JUDGED, _CALIBRATED = 2, 8
 """Batches of 128 that statistics are taken from: of each sub-network that is judged, of the one chosen."""
@@ -63,6 +67,22 @@ def find(model: Model, options: Options, context: Context) -> tuple[Model, Mappi
     return searching.recovered(chosen, choice)
 
 
+_Judged = Callable[[Subnet], Mapping[str, float]]
+
+
+class _Ways(NamedTuple):
+    """How sub-networks are judged, and where their weights come from."""
+
+    judged: _Judged
+    """In the search."""
+    finals: Judge
+    """Of those cut out."""
+    shared: Callable[[Subnet], Model] | None
+    """With the supernet's weights; None: there is no supernet."""
+    history: Mapping[str, Any] | None
+    """Of the supernet's training."""
+
+
 class _Searching:
     def __init__(self, start: Model, options: Options, context: Context) -> None:
         self._start, self._options, self._context = start, options, context
@@ -76,18 +96,16 @@ class _Searching:
         prices = self._prices(searched)
         if prices.of(searched.smallest) > self._limit:
             raise _unreachable(1 - prices.of(searched.smallest), self._options)
-        supernet, history = self._trained(searched, prices)
-        trained = supernet.trained()
+        ways = self._untrained(searched) if self._options.training is None else self._shared(searched, prices)
         with repeatable(self._context.threads):
-            judge = self._judge(supernet)
-            found = self._found(supernet, trained, prices, judge)
+            found = self._found(searched, prices, ways.judged)
             finalists, checks = within(found, self._limit, prices.measured, self._options.finalists)
-            played = self._finals(supernet, trained, judge).played(finalists)
+            played = self._finals(searched, ways).played(finalists)
         details = {
             **described(played[0].found, found, searched, self.network),
             "checks": checks,
             "finalists": told(played),
-            "supernet": history,
+            "supernet": ways.history,
         }
         return played[0].model, _Choice(details["kept"], tuple(details["dropped"]), details)
 
@@ -129,7 +147,40 @@ class _Searching:
     def _prices(self, searched: Space) -> Prices:
         return prices(self._options.target, self.network, searched, self._context.scratch)
 
-    def _trained(self, searched: Space, prices: Prices) -> tuple[Supernet, Mapping[str, Any]]:
+    def _untrained(self, searched: Space) -> _Ways:
+        """Sub-networks have the original's weights, corrected by least squares."""
+        training = self._options.recovery or Training()
+        goal = Objective.of(self._start, self._split, training, self._context, self._teacher)
+        judge = Judge(goal, self._split, training, self._context, (), Precision())
+        few = Samples(self._split, min(self._options.samples, _FITTED), self._context.threads)
+
+        known = Activations(self.network.looked, few)
+
+        def judged(subnet: Subnet) -> Mapping[str, float]:
+            return judge(corrected(searched, self.network, subnet, few, known))
+
+        return _Ways(judged, judge, None, None)
+
+    def _shared(self, searched: Space, prices: Prices) -> _Ways:
+        """Sub-networks have the weights of a supernet, and statistics of their own."""
+        training = self._options.training
+        assert training is not None  # noqa: S101  for the type checker
+        supernet, history = self._trained(searched, prices, training)
+        trained, calibration = supernet.trained(), self._calibration(supernet, _CALIBRATED)
+        judge = self._judge(supernet, training)
+
+        def carved(subnet: Subnet) -> Model:
+            return Model(trained.carved(searched.kept(subnet), subnet.dropped))
+
+        def shared(subnet: Subnet) -> Model:
+            return fold_batchnorm(recalibrated(carved(subnet), calibration))
+
+        finals = replace(judge, calibration=(), precision=Precision())
+        return _Ways(lambda subnet: judge(carved(subnet)), finals, shared, history)
+
+    def _trained(
+        self, searched: Space, prices: Prices, training: Training
+    ) -> tuple[Supernet, Mapping[str, Any]]:
         """What is trained lies within the limit, as far as half of it: nothing else is going to be chosen."""
         context = self._context
 
@@ -145,7 +196,7 @@ class _Searching:
         supernet = Supernet(searched, self._feeds, Sandwich(largest, smallest, draw))
         _, history = tuning.fine_tune(
             self._start,
-            self._options.training,
+            training,
             context,
             extensions=supernet.attach,
             teacher=self._teacher,
@@ -155,41 +206,32 @@ class _Searching:
         )
         return supernet, history
 
-    def _judge(self, supernet: Supernet) -> Judge:
+    def _judge(self, supernet: Supernet, training: Training) -> Judge:
         engine = supernet.engine
         return Judge(
             supernet.goal,
             self._split,
-            self._options.training,
+            training,
             self._context,
             self._calibration(supernet, _JUDGED),
             Precision(engine.autocast, engine.channels_last),
         )
 
-    def _found(self, supernet: Supernet, trained: Network, prices: Prices, judge: Judge) -> list[Found]:
-        def judged(subnet: Subnet) -> Mapping[str, float]:
-            return judge(Model(trained.carved(supernet.space.kept(subnet), subnet.dropped)))
-
+    def _found(self, searched: Space, prices: Prices, judged: _Judged) -> list[Found]:
         def report(fraction: float, message: str, numbers: Mapping[str, float] = {}, /) -> None:
             self._context.report(_TRAINED + _SEARCHED * fraction, message, numbers)
 
-        search = Search(supernet.space, prices.of, judged, self._limit)
+        search = Search(searched, prices.of, judged, self._limit)
         return list(search.run(self._options, self._context.seed, report))
 
-    def _finals(self, supernet: Supernet, trained: Network, judge: Judge) -> Finals:
+    def _finals(self, searched: Space, ways: _Ways) -> Finals:
         options = self._options
-        calibration = self._calibration(supernet, _CALIBRATED)
-
-        def shared(subnet: Subnet) -> Model:
-            carved = Model(trained.carved(supernet.space.kept(subnet), subnet.dropped))
-            return fold_batchnorm(recalibrated(carved, calibration))
-
         short = options.recovery and options.recovery.model_copy(update={"epochs": options.final_epochs})
         return Finals(
-            supernet.space,
+            searched,
             self.network,
-            shared,
-            replace(judge, calibration=(), precision=Precision()),
+            ways.shared,
+            ways.finals,
             Samples(self._split, options.samples, self._context.threads),
             short if options.finalists > 1 and options.final_epochs else None,
             self._teacher,

@@ -73,6 +73,33 @@ class Space:
         gone = generator.choice(len(self.blocks), count, replace=False) if count else ()
         return Subnet(widths, tuple(self.blocks[at] for at in sorted(gone)))
 
+    def neighbour(
+        self, subnet: Subnet, price: Callable[[Subnet], float], limit: float, generator: np.random.Generator
+    ) -> Subnet:
+        """A group by chance is a width wider, or a block goes or comes back; others by chance are narrower,
+        until that is within the limit; what is left of it is filled. The sub-network itself where that
+        cannot be.
+        """
+        moves = self._moves(subnet)
+        moved = moves[int(generator.integers(len(moves)))] if moves else subnet
+        grown = {at for at, own in enumerate(moved.widths) if own > subnet.widths[at]}
+        while price(moved) > limit:
+            shrinking = [at for at, own in enumerate(moved.widths) if own and at not in grown]
+            if not shrinking:
+                return subnet
+            moved = _stepped(moved, int(generator.choice(shrinking)), -1)
+        return _widened(moved, Subnet(self.largest.widths, moved.dropped), price, limit)
+
+    def _moves(self, subnet: Subnet) -> list[Subnet]:
+        """Whatever they cost."""
+        last = self.largest.widths
+        wider = [_stepped(subnet, at, 1) for at, own in enumerate(subnet.widths) if own < last[at]]
+        flipped = (
+            tuple(one for one in self.blocks if (one in subnet.dropped) != (one == name))
+            for name in self.blocks
+        )
+        return wider + [Subnet(subnet.widths, gone) for gone in flipped if len(gone) <= self.droppable]
+
     def kept(self, subnet: Subnet) -> Kept:
         """The units, in their own order; of groups that stay whole nothing is said."""
         counts = {name: own[at] for (name, own), at in zip(self.widths.items(), subnet.widths, strict=True)}
@@ -92,6 +119,10 @@ class Space:
         return self.smallest if within is None else _widened(within, wanted, price, limit)
 
 
+def _stepped(subnet: Subnet, group: int, step: int) -> Subnet:
+    return Subnet(tuple(own + step * (at == group) for at, own in enumerate(subnet.widths)), subnet.dropped)
+
+
 def _narrowed(subnet: Subnet) -> Iterator[Subnet]:
     """The sub-network and ever narrower ones of the same proportions."""
     most = max(subnet.widths, default=0)
@@ -107,7 +138,7 @@ def _widened(start: Subnet, wanted: Subnet, price: Callable[[Subnet], float], li
     }
     while growing:
         group = max(sorted(growing), key=lambda at: wanted.widths[at] - start.widths[at])
-        wider = Subnet(tuple(own + (at == group) for at, own in enumerate(start.widths)), start.dropped)
+        wider = _stepped(start, group, 1)
         fits = price(wider) <= limit
         start = wider if fits else start
         if not fits or start.widths[group] == wanted.widths[group]:

@@ -110,10 +110,10 @@ class SubnetSearch(Technique):
         le=10_000,
         description="of a generation of nsga2; trials by chance before tpe learns",
     )
-    sampler: Literal["nsga2", "tpe"] = Field(
+    sampler: Literal["nsga2", "tpe", "local"] = Field(
         default="nsga2",
         description="how sub-networks are proposed: NSGA-II (Deb et al. 2002), or a tree-structured Parzen "
-        "estimator (Bergstra et al. 2011), which suits few trials",
+        "estimator (Bergstra et al. 2011), or local: neighbours of the best so far, which suits few trials",
     )
     finalists: int = Field(
         default=4,
@@ -124,7 +124,11 @@ class SubnetSearch(Technique):
     final_epochs: float = Field(
         default=1.0, ge=0, le=100, description="passes over the samples for each of several finalists"
     )
-    training: Shared = Field(default=Shared(), description="how the supernet is trained")
+    training: Shared | None = Field(
+        default=Shared(),
+        description="how the supernet is trained; null: there is none, and sub-networks are judged with the "
+        "original's weights, corrected by least squares",
+    )
     recovery: Shared | None = Field(
         default=Shared(), description="how the sub-network found is trained; null: not at all"
     )

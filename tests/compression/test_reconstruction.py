@@ -1,5 +1,8 @@
 """Reconstruction: what a cut network can still tell of the original, it tells."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -9,7 +12,7 @@ from compression import runtime
 from compression.dataset import Split
 from compression.graph import channels
 from compression.model import Model
-from compression.pruning.reconstruction import Samples, reconstructed
+from compression.pruning.reconstruction import Activations, Samples, reconstructed, run
 from tests.compression.channel_networks import CHANNEL_NETWORKS
 from tests.compression.test_channels import found
 from tests.compression.test_cut import drawn
@@ -68,3 +71,30 @@ def test_the_same_bytes_again_and_the_source_is_untouched() -> None:
     ]
     assert made[0] == made[1]
     assert looked.model.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("room", [1 << 20, 0])
+def test_cuts_of_one_network_share_its_activations(room: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, using = found(CHANNEL_NETWORKS["residual"]()), samples("residual")
+    cuts = [drawn(looked, share) for share in (0.25, 0.5)]
+    expected = [reconstructed(looked, kept, using).SerializeToString(deterministic=True) for kept in cuts]
+    monkeypatch.setattr("compression.pruning.reconstruction._ROOM", room)
+    known = Activations(looked, using)
+    made = [reconstructed(looked, kept, using, known).SerializeToString(deterministic=True) for kept in cuts]
+    assert made == expected
+
+
+def test_activations_are_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, using = found(CHANNEL_NETWORKS["residual"]()), samples("residual")
+    known, kept = Activations(looked, using), drawn(looked, 0.5)
+    reconstructed(looked, kept, using, known)
+    runs: list[onnx.ModelProto] = []
+
+    def counted(model: onnx.ModelProto, *rest: Any) -> Iterator[dict[str, runtime.Array]]:
+        runs.append(model)
+        return run(model, *rest)
+
+    monkeypatch.setattr("compression.pruning.reconstruction.run", counted)
+    reconstructed(looked, kept, using, known)
+    assert runs
+    assert all(model is not looked.model for model in runs)

@@ -100,6 +100,19 @@ def test_what_was_not_trained_starts_from_the_original(small: Model, noise: Cont
     assert step.apply(small, noise).model.serialized == model.serialized
 
 
+def test_without_a_supernet_the_corrected_original_is_judged(small: Model, noise: Context) -> None:
+    details = searched(small, noise, training=None, recovery=None, depth=False, sampler="local").details
+    assert details["supernet"] is None
+    (finalist,) = details["finalists"]
+    assert finalist["start"] == "original"
+    assert finalist["validation_loss"] == pytest.approx(details["validation_loss"], rel=1e-4)
+
+
+def test_without_a_supernet_blocks_go_too(small: Model, noise: Context) -> None:
+    details = searched(small, noise, training=None, ratio=0.45, trials=40).details
+    assert details["dropped"] == ["add10"]
+
+
 def test_any_point_can_be_cut_out_by_channel_pruning(small: Model, noise: Context) -> None:
     model, details = searched(small, noise, ratio=0.4, recovery=None)
     step = ChannelPruning(kept=details["kept"], dropped=details["dropped"], reconstruct=False, training=None)
@@ -123,7 +136,7 @@ def test_latency_is_predicted_and_measured(small: Model, noise: Context) -> None
     assert all(check > 0 for pair in details["checks"] for check in pair)
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "local"])
 def test_repeats(sampler: str, small: Model, noise: Context) -> None:
     first, second = (searched(small, noise, sampler=sampler) for _ in range(2))
     assert first.model.serialized == second.model.serialized

@@ -100,6 +100,24 @@ def test_what_is_fitted_is_within_the_limit(seed: int, limit: float) -> None:
         assert fitted == subnet
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 1000), limit=st.floats(0.3, 1))
+def test_neighbours_are_within_the_limit_and_leave_no_room_in_it(seed: int, limit: float) -> None:
+    of = network()
+    space = whole_space(of)
+    price, generator = Counted("macs", of, space).of, np.random.default_rng(seed)
+    start = space.fitted(drawn(space, seed), price, limit)
+    moved = space.neighbour(start, price, limit, generator)
+    assert price(moved) <= limit
+    assert len(moved.dropped) <= space.droppable
+    assert moved == start or all(
+        price(Subnet(tuple(own + (at == group) for at, own in enumerate(moved.widths)), moved.dropped))
+        > limit
+        for group, most in enumerate(space.largest.widths)
+        if moved.widths[group] < most
+    )
+
+
 def test_not_more_than_half_of_the_blocks_go() -> None:
     space = Space({}, {}, ("a", "b", "c", "d", "e"))
     assert space.smallest.dropped == ("c", "d", "e")
@@ -355,7 +373,7 @@ def _scores(subnet: Subnet) -> Mapping[str, float]:
     return {"validation_loss": (7 - a) * 3.0 + (7 - b) + 20.0 * ("second" in subnet.dropped)}
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
+@pytest.mark.parametrize("sampler", ["nsga2", "tpe", "local"])
 def test_the_search_finds_what_matters(sampler: str) -> None:
     found = Search(PLAIN, _cost, _scores, 0.5).run(options(sampler=sampler), 0, quiet)
     best = min(found, key=lambda one: one.loss)
