@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import onnx
@@ -71,16 +71,22 @@ class Cuts:
     layers: Sequence[Layer]
 
     def __iter__(self) -> Iterator[Change]:
-        index = Index(self.looked.model.graph)
         for group in self.looked.groups:
-            order = np.argsort(_importance(group, index), kind="stable")
-            for ratio in RATIOS:
-                count = min(round(group.size * ratio), group.size - 1)
-                if count:
-                    gone = np.sort(order[:count])
-                    make = partial(_without, group, gone, index)
-                    saved = self._saved(group, gone)
-                    yield Change(group.name, "channel_pruning", {"ratio": ratio}, saved, make)
+            yield from self.of(group)
+
+    def of(self, group: Group) -> Iterator[Change]:
+        order = np.argsort(_importance(group, self._index), kind="stable")
+        for ratio in RATIOS:
+            count = min(round(group.size * ratio), group.size - 1)
+            if count:
+                gone = np.sort(order[:count])
+                make = partial(_without, group, gone, self._index)
+                saved = self._saved(group, gone)
+                yield Change(group.name, "channel_pruning", {"ratio": ratio}, saved, make)
+
+    @cached_property
+    def _index(self) -> Index:
+        return Index(self.looked.model.graph)
 
     def _saved(self, group: Group, gone: Array) -> Saved:
         kept = {group.name: np.setdiff1d(np.arange(group.size), gone).tolist()}

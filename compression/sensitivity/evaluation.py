@@ -1,6 +1,6 @@
 """How far outputs move when a network is changed a little: against its own outputs, on few samples."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -80,16 +80,22 @@ class Evaluator:
     def samples(self) -> int:
         return min(self.split.n, len(self.reference) * self.split.batch_size(self.model.inputs, BATCH))
 
-    def scores(self, run: Run) -> Scores:
-        """Of a changed network. Errors: CompressionError E_MODEL_RUN."""
+    def batches(self) -> Iterator[tuple[dict[str, Array], dict[str, Array]]]:
+        """What is fed, and what the network makes of it."""
+        return zip(self.split.batches(self.model.inputs, BATCH), self.reference, strict=False)
+
+    def scores(self, run: Run, activations: Sequence[Mapping[str, Array]] | None = None) -> Scores:
+        """Of a changed network. `run` is given the activations of each batch besides its feeds; outputs that
+        it does not make are as they were.
+
+        Errors: CompressionError E_MODEL_RUN.
+        """
         asked = self.asked.question
         fidelity = Fidelity() if asked is None else asked.fidelity()
         score = None if asked is None else asked.score()
         done = 0
-        for feeds, expected in zip(
-            self.split.batches(self.model.inputs, BATCH), self.reference, strict=False
-        ):
-            outputs = run(feeds)
+        for number, (feeds, expected) in enumerate(self.batches()):
+            outputs = {**expected, **run(feeds if activations is None else {**feeds, **activations[number]})}
             try:
                 fidelity.add(expected, outputs)
             except CompressionError:  # NaN or infinity

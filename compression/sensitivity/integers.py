@@ -52,9 +52,11 @@ class Integers:
         made = cls(prepared, roundings, sound, ranges, {})
         return cls(prepared, roundings, sound, ranges, made._profile(feeds, using))
 
-    def write(self, layer: str) -> onnx.ModelProto:
-        """With one layer in int8."""
-        written = qdq.write(self.prepared, self.alone[layer], self.ranges, self.roundings, qdq.Scheme())
+    def write(self, layer: str, model: onnx.ModelProto) -> onnx.ModelProto:
+        """The network, or a part of it, with one layer in int8."""
+        nodes = self.alone[layer]
+        ranges = {name: self.ranges[name] for name in qdq.activations(model.graph, nodes)}
+        written = qdq.write(model, nodes, ranges, self.roundings, qdq.Scheme())
         order.sort(written.graph)
         return written
 

@@ -15,10 +15,11 @@ from compression.graph.preparation import prepare
 from compression.inspection import Trait
 from compression.measure.fidelity import Fidelity
 from compression.model import Model
-from compression.sensitivity import scan
+from compression.sensitivity import scan, suffixes
 from compression.sensitivity.changes import Cuts
-from compression.sensitivity.evaluation import thinned
+from compression.sensitivity.evaluation import Evaluator, thinned
 from compression.sensitivity.layers import Layer, find, overridable
+from compression.sensitivity.suffixes import Suffixes
 from compression.technique import Applied, Context
 from compression.techniques.sensitivity_analysis import SensitivityAnalysis
 from compression.techniques.static_quantization import StaticQuantization
@@ -153,6 +154,45 @@ def test_the_largest_layers_are_tried_where_there_are_too_many(
     details = analyse(cnn(), techniques=["weight_quantization"]).details
     assert (details["layers"], details["left_out"]) == (1, 3)
     assert [one["layer"] for one in details["rows"]] == ["pointwise.conv_node"]
+
+
+@pytest.mark.parametrize("cached", [0, 590_000])
+def test_rows_are_the_same_however_few_activations_are_kept(
+    cached: int, analyse: Analyse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rows() -> dict[tuple[Any, ...], list[Any]]:
+        changes = ("layer", "technique", "bits", "sparsity", "share", "ratio")
+        return {
+            tuple(one.get(name) for name in changes): [one["sqnr_db"], one["kl"], one["agreement"]]
+            for one in analyse(cnn()).details["rows"]
+        }
+
+    expected = rows()
+    kept = []
+    staged = Suffixes._staged
+    monkeypatch.setattr(Suffixes, "_staged", lambda self, some: kept.append(some) or staged(self, some))
+    monkeypatch.setattr(suffixes, "CACHED", cached)
+    found = rows()
+    assert found.keys() == expected.keys()
+    for change, values in expected.items():
+        assert found[change] == pytest.approx(values, abs=2e-3)
+    assert (len(kept) > 1) == (cached > 0)  # without room, whole networks need no activations
+    assert all(one.reads == ("image",) for some in kept for one in some) == (cached == 0)
+
+
+def test_only_what_follows_a_change_is_run_again(normalise: Normalise, pack: Pack, tmp_path: Path) -> None:
+    model = Model.open(normalise(cnn()))
+    prepared = prepare(model.proto, tmp_path)
+    split = Dataset.open(pack(arrays("cnn"))).split("calibration")
+    assert split is not None
+    evaluator = Evaluator.of(model, split, "auto", runtime.session(prepared))
+    places = Suffixes(prepared, evaluator, {"image": CALIBRATION[:1]}, 1)
+    last, first = places.stages([{"logits_node"}, {"stem.conv_node"}])
+    assert [node.name for node in last.suffix.model.graph.node] == ["logits_node"]
+    assert len(first.suffix.model.graph.node) == len(prepared.graph.node)
+    assert (last.scores(last.suffix.model).sqnr_db or 0) > 100
+    batches = sum(len(one[last.suffix.reads[0]]) for one in last.activations)
+    assert batches == split.n == evaluator.samples
 
 
 def test_a_change_that_breaks_the_network_comes_last_without_numbers(
