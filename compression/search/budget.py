@@ -146,6 +146,8 @@ class Excess(BaseModel):
     factor: float = Field(description="how far beyond: 1 is once more than what is allowed")
 
 
+RECOVERED = frozenset({"max_metric_drop", "min_agreement"})
+"""Limits of what is lost, and may be regained by training."""
 _NORMAL = 1.96
 _LEAST = 0.002
 """A drop is compared with at least this: a budget of 0 is no reason to call a loss infinitely bad."""
@@ -158,7 +160,7 @@ def excesses(budget: Budget, measured: Measurements, errors: float = 0.0) -> lis
     found = []
     for limit, allowed, value in _limits(budget, measured, errors):
         if value is not None and value > allowed:
-            scale = max(allowed, _LEAST) if limit in {"max_metric_drop", "min_agreement"} else allowed
+            scale = max(allowed, _LEAST) if limit in RECOVERED else allowed
             found.append(Excess(limit=limit, allowed=allowed, value=value, factor=(value - allowed) / scale))
     return sorted((_named(excess) for excess in found), key=lambda excess: -excess.factor)
 

@@ -166,17 +166,17 @@ class _Planner:
                 key=lambda trial: (trial.score(self._budget), trial.number),
             )
             for trial in over[: len(over) // kept]:
-                hopeless = kept == 1 and trial.potential(self._budget) >= self._reached
-                more = None if hopeless else self._longer(trial, kept)
+                hopeful = trial.recoverable(self._budget) and trial.potential(self._budget) < self._reached
+                more = self._longer(trial, kept) if hopeful else None
                 if more is not None:
                     return more
         return None
 
     @cached_property
     def _reached(self) -> float:
-        """The score of the best that has had all its training."""
-        done = [trial for trial in self._over if trial.share == 1 and trial.measurements is not None]
-        return min((trial.score(self._budget) for trial in done), default=math.inf)
+        """The score of the best that keeps all limits."""
+        kept = [trial for trial in self._over if not trial.excesses(self._budget)]
+        return min((trial.score(self._budget) for trial in kept), default=math.inf)
 
     def _longer(self, trial: Trial, kept: int) -> Next | None:
         share = min(trial.share * KEPT, 1.0)

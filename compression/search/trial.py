@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from compression.measurement import Measurements
-from compression.search.budget import Budget, Excess, cost, excesses
+from compression.search.budget import RECOVERED, Budget, Excess, cost, excesses
 from compression.search.space import epochs
 
 Steps = Sequence[Mapping[str, Any]]
@@ -45,6 +45,13 @@ class Trial:
     def excesses(self, budget: Budget) -> Sequence[Excess]:
         """Limits that it breaks; none where it was not measured."""
         return [] if self.measurements is None else excesses(budget, self.measurements, self.caution)
+
+    def recoverable(self, budget: Budget) -> bool:
+        """Whether more training could bring something that counts: of a network that loses no more than it
+        may, it makes nothing smaller or faster.
+        """
+        lost = any(excess.limit in RECOVERED for excess in self.excesses(budget))
+        return budget.objective == "metric" or lost
 
     @property
     def lost(self) -> float:
