@@ -18,6 +18,7 @@ from compression.graph import macs, profile, tensors, weights
 from compression.graph.channels import recording
 from compression.graph.influence import influence
 from compression.graph.shapes import Shape
+from compression.measurement import WantedTask
 
 _LEAST = 1e-6
 """Saved at least, where prices are per share saved."""
@@ -38,9 +39,17 @@ class Dropped:
 class Dropper:
     """Of one network."""
 
-    def __init__(self, model: onnx.ModelProto, options: Options, split: Split, threads: int) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        options: Options,
+        split: Split,
+        threads: int,
+        task: WantedTask = "auto",
+    ) -> None:
         """Errors: CompressionError E_MODEL_RUN."""
         self._start, self._options, self._split, self._threads = model, options, split, threads
+        self._task = task
         self._inputs = tensors.inputs(model.graph)
         self._feeds = next(samples.first(split, self._inputs, 1))
         self.shapes = recording.shapes(model, self._feeds)
@@ -98,7 +107,8 @@ class Dropper:
 
     @cached_property
     def _outputs(self) -> Outputs:
-        return Outputs(self._start, self._inputs, self._split, self._options.samples, self._threads)
+        samples = self._options.samples
+        return Outputs(self._start, self._inputs, self._split, samples, self._threads, self._task)
 
     def _saved(self, model: onnx.ModelProto) -> float:
         """Share of the target. Errors: CompressionError `macs_unknown`."""

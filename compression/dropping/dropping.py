@@ -27,9 +27,8 @@ def drop(model: Model, options: Options, context: Context) -> tuple[Model, Mappi
     """
     start = fold_batchnorm(normalise(model))
     context.report(0.0, "looking for what is missed least")
-    dropper = Dropper(
-        start.proto, options, samples.looked_at(start, context.data, context.seed), context.threads
-    )
+    split = samples.looked_at(start, context.data, context.seed)
+    dropper = Dropper(start.proto, options, split, context.threads, context.task)
     found = _found(dropper, options, context)
     smaller, details = Model(found.model), _details(dropper, start, found)
     if options.training is None or not options.training.epochs:

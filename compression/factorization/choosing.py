@@ -61,7 +61,7 @@ class Network:
         self._matters: Mapping[str, Floats] = {}
         if options.criterion == "outputs" and self.layers:
             every = list(self.layers.values())
-            self._matters = sensitivities(Model(model), every, samples.split, samples.threads, samples.seed)
+            self._matters = sensitivities(Model(model), every, samples)
 
     def total(self, target: Target) -> int:
         """Of the whole network. Errors: CompressionError `macs_unknown`."""

@@ -35,6 +35,7 @@ def factorise(model: Model, options: Options, context: Context) -> tuple[Model, 
         context.threads,
         context.scratch,
         context.seed,
+        context.task,
     )
     network = Network(start.proto, options, using)
     picked = _picked(network, options, context)

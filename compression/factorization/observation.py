@@ -1,5 +1,5 @@
-"""What layers read, over calibration samples: moments of the values that one output position sees. Streamed:
-no activation is kept.
+"""What layers read, over calibration samples: moments of the values that one output position sees, padding of
+texts left out. Streamed: no activation is kept.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from compression import runtime
+from compression import padding, runtime
 from compression.dataset import Split
 from compression.factorization.layers import Layer, Sizes, Windows
 from compression.graph import tensors
+from compression.measurement import WantedTask
 
 Floats = npt.NDArray[np.float64]
 WIDEST = 4608
@@ -71,6 +72,7 @@ class Samples:
     threads: int
     scratch: Path
     seed: int
+    task: WantedTask = "auto"
 
 
 def observe(model: onnx.ModelProto, places: Iterable[Place], samples: Samples) -> dict[Place, Moments]:
@@ -118,7 +120,6 @@ class _Sums:
 def _summed(model: onnx.ModelProto, places: Sequence[Place], samples: Samples) -> dict[Place, _Sums]:
     sources = list(dict.fromkeys(one.source for one in places))
     inputs = tensors.inputs(model.graph)
-    fed = {spec.name for spec in inputs}
     session = runtime.session(_opened(model, sources), threads=samples.threads)
     single = next(runtime.run_split(session, samples.split, inputs, size=1))
     needed = sum(single[name].nbytes for name in sources if name in single)
@@ -129,10 +130,11 @@ def _summed(model: onnx.ModelProto, places: Sequence[Place], samples: Samples) -
     feeds = samples.split.batches(inputs, size)
     results = runtime.run_split(session, samples.split, inputs, size=size)
     for given, made in islice(zip(feeds, results, strict=True), runs):
-        values = {**{name: given[name] for name in fed}, **made}
+        values = {**given, **made}
         for one, total in sums.items():
             share = -(-max(FEWEST, PER_VALUE * one.values) // runs)
-            total.add(seen(values[one.source], one, share, random))
+            read = values[one.source]
+            total.add(seen(padding.rows(read, given) if one.axis == -1 else read, one, share, random))
     return sums
 
 

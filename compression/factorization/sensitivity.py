@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from compression.dataset import Split
+from compression import padding
 from compression.engine import Engine
 from compression.factorization.layers import Layer
+from compression.factorization.observation import Samples
 from compression.kernels.low_rank import Floats
 from compression.model import Model
 from compression.training.repeatable import repeatable
@@ -19,11 +20,9 @@ _LEAST = 1e-3
 """Of the mean, for outputs that few samples reach."""
 
 
-def sensitivities(
-    model: Model, layers: Sequence[Layer], split: Split, threads: int, seed: int
-) -> Mapping[str, Floats]:
-    """By weight, for each output [outputs] of a layer: the noise of the network's outputs, as a share of
-    their energy, for each unit of energy that an error has there at every position.
+def sensitivities(model: Model, layers: Sequence[Layer], samples: Samples) -> Mapping[str, Floats]:
+    """By weight, for each output [outputs] of a layer: the noise of what counts of the network's outputs, as
+    a share of their energy, for each unit of energy that an error has there at every position.
 
     Gradients of the product of the outputs with random numbers, squared, are in expectation those of each
     output squared and summed (Hutchinson's estimator). Errors of positions are taken as independent.
@@ -32,14 +31,15 @@ def sensitivities(
     """
     made = [layer.node.output[0] for layer in layers]
     engine = Engine.from_model(model, [*made, *(spec.name for spec in model.outputs)]).eval()
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(samples.seed)
     sums = {layer.weight: np.zeros(layer.outputs) for layer in layers}
-    size = split.batch_size(model.inputs, BATCH)
-    runs = -(-min(SAMPLES, split.n) // size)
-    with repeatable(threads):
-        for _, feeds in zip(range(runs), split.batches(model.inputs, BATCH), strict=False):
+    size = samples.split.batch_size(model.inputs, BATCH)
+    runs = -(-min(SAMPLES, samples.split.n) // size)
+    with repeatable(samples.threads):
+        for _, feeds in zip(range(runs), samples.split.batches(model.inputs, BATCH), strict=False):
             values = engine({name: torch.tensor(value) for name, value in feeds.items()})
-            product = _drawn([values[spec.name] for spec in model.outputs], generator)
+            counting = [padding.judged(values[spec.name], feeds, samples.task) for spec in model.outputs]
+            product = _drawn(counting, generator)
             found = torch.autograd.grad(product, [values[name] for name in made], allow_unused=True)
             for layer, gradient in zip(layers, found, strict=True):
                 sums[layer.weight] += _squares(gradient, layer) / runs

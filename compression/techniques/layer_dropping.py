@@ -34,6 +34,7 @@ class LayerDropping(Technique):
     trains: ClassVar[bool] = True
     moves_outputs: ClassVar[bool] = True
     stage: ClassVar[Stage] = Stage.STRUCTURE
+    version: ClassVar[int] = 2
     guidance: ClassVar[str] = (
         "For deep residual networks and transformers: time goes down by what the blocks took, in every "
         "runtime and at every batch size, as no layer gets narrower. Needs a longer recovery than "

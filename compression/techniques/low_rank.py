@@ -59,6 +59,7 @@ class LowRank(Technique):
     trains: ClassVar[bool] = True
     moves_outputs: ClassVar[bool] = True
     stage: ClassVar[Stage] = Stage.STRUCTURE
+    version: ClassVar[int] = 2
     guidance: ClassVar[str] = (
         "For networks with wide dense layers or 3 x 3 convolutions, where channel pruning finds nothing more "
         "to cut or a layer's width must stay; goes well before quantization. A CNN at a quarter of its "

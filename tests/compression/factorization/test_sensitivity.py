@@ -1,11 +1,14 @@
 """What an error in a layer does to the outputs, as told from gradients and as measured."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 
 from compression import runtime
 from compression.dataset import Split
 from compression.factorization import layers
+from compression.factorization.observation import Samples
 from compression.factorization.sensitivity import sensitivities
 from compression.graph.channels import recording
 from compression.model import Model
@@ -32,7 +35,7 @@ def test_channels_of_all_layers_count_as_measured() -> None:
         for layer in layers.find(model.proto, recording.shapes(model.proto, {"x": x[:1]}))
         if layer.convolves
     ]
-    by_name = sensitivities(model, found, Split({"x": x}, None), 1, 0)
+    by_name = sensitivities(model, found, Samples(Split({"x": x}, None), 64, 1, Path(), 0))
     told = np.concatenate([by_name[layer.weight] for layer in found])
     noise = np.concatenate([measured(model, layer.node.output[0], x) for layer in found])
     told, noise = told / told.sum(), noise / noise.sum()
@@ -68,6 +71,8 @@ def test_the_same_each_time() -> None:
     model = network()
     x = np.random.default_rng(0).standard_normal((16, 3, 8, 8)).astype(np.float32)
     found = layers.find(model.proto, recording.shapes(model.proto, {"x": x[:1]}))
-    one, other = (sensitivities(model, found, Split({"x": x}, None), 1, 3) for _ in range(2))
+    one, other = (
+        sensitivities(model, found, Samples(Split({"x": x}, None), 64, 1, Path(), 3)) for _ in range(2)
+    )
     for name, values in one.items():
         np.testing.assert_array_equal(values, other[name])
