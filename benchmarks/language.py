@@ -36,8 +36,11 @@ RECIPES: Mapping[str, Sequence[Step]] = {
     "rtn": [{**BASE, "method": "rtn"}],
     "hqq": [{**BASE, "method": "hqq"}],
     "gptq": [{**BASE, "method": "gptq"}],
+    "awq": [{**BASE, "method": "awq"}],
+    "gptq, 5 bits on average": [{**BASE, "method": "gptq", "average_bits": 5}],
+    "gptq, tables of 4 bits": [{**BASE, "method": "gptq", "table_bits": 4}],
+    "gptq, standard QDQ": [{**BASE, "method": "gptq", "format": "qdq"}],
     "rtn, blocks of 128": [{**BASE, "method": "rtn", "block_size": 128}],
-    "hqq, blocks of 128": [{**BASE, "method": "hqq", "block_size": 128}],
     "gptq, blocks of 128": [{**BASE, "method": "gptq", "block_size": 128}],
 }
 PROMPT, DECODED = 64, 64

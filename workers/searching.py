@@ -44,9 +44,7 @@ def _advanced(bench: Bench, look: Look) -> bool:
     moment = Moment(look.seconds, look.seats, look.search.seed)
     new = plan(space(look.model, look.data, look.budget), look.budget, trials, moment, sample)
     if new:
-        return bench.insist(
-            lambda: bench.services.searches.extend(look, [(each.steps, each.share) for each in new])
-        )
+        return bench.insist(lambda: bench.services.searches.extend(look, new))
     return bool(look.open) or _proving(bench, look)
 
 

@@ -24,8 +24,9 @@ from compression.inspection import DatasetInspection, ModelInspection
 from compression.measurement import Measurements
 from compression.recipe import Recipe
 from compression.search.budget import Budget
+from compression.search.plan import Next
 from compression.search.space import shortened
-from compression.search.trial import Steps, Trial
+from compression.search.trial import Trial
 
 _COMPUTED = {"trials", "cache_hits", "elapsed_ms", "proof"}
 SEARCH = [searches.c[field.name] for field in fields(Search) if field.name not in _COMPUTED]
@@ -100,16 +101,16 @@ class SearchRuns:
                 seats=max(1, seats(connection, search.target)),
             )
 
-    def extend(self, look: Look, new: Sequence[tuple[Steps, float]]) -> bool:
-        """With trials: steps, and the share of their training to be done. False: look again."""
-        search, left = look.search, look.budget.seconds - look.seconds
+    def extend(self, look: Look, new: Sequence[Next]) -> bool:
+        """With trials. False: look again."""
+        search = look.search
         first = len(look.trials)
         with self._database.write() as connection:
             if not self._changed(connection, look, {"message_at": now()}):
                 return False
             placed = [
-                place(connection, search.project_id, trial_order(search, first + at, steps_, share, left))
-                for at, (steps_, share) in enumerate(new)
+                place(connection, search.project_id, trial_order(search, first + at, each))
+                for at, each in enumerate(new)
             ]
         for job in placed:
             publish(self._queue, "run_job", job.id, job.queue)
@@ -208,13 +209,13 @@ def told(search: Search, trial: SearchTrial) -> Trial:
     )
 
 
-def trial_order(search: Search, number: int, planned: Steps, share: float, left: float) -> Order:
+def trial_order(search: Search, number: int, planned: Next) -> Order:
     """A trial keeps no artifact: what is wanted of it is made when it is proved."""
-    given = [dict(step) for step in planned]
-    recipe = _recipe(search, shortened(given, share))
-    seconds = max(math.ceil(left), 1)
+    given = [dict(step) for step in planned.steps]
+    recipe = _recipe(search, shortened(given, planned.share))
+    seconds = max(math.ceil(planned.seconds), 1)
     order = _order(search, recipe, seconds, ())
-    return replace(order, trial=number, planned={"steps": given, "share": share})
+    return replace(order, trial=number, planned={"steps": given, "share": planned.share})
 
 
 _PROOF_SECONDS = 24 * 3600

@@ -28,6 +28,8 @@ _ROUND = 8
 """Trainings that are expected in the first round."""
 _MARGIN = 1.2
 """Forecasts are exceeded by so much."""
+_LONGEST = 0.15
+"""Of the time, for a trial; but one that is known to take long has three times its forecast."""
 
 Sample = Callable[[Space, Budget, Sequence[Trial], int], Pipeline | None]
 """A pipeline that was not tried yet, from those that were; the number makes it repeatable."""
@@ -37,6 +39,8 @@ Sample = Callable[[Space, Budget, Sequence[Trial], int], Pipeline | None]
 class Next:
     steps: Steps
     share: float
+    seconds: float
+    """At most, then it fails: no trial may use up the time of all others."""
 
 
 @dataclass(frozen=True)
@@ -116,12 +120,12 @@ class _Planner:
         share = self._first_share if pipeline.trained else 1.0
         if self._tried(pipeline.steps, share) or not self._fits(pipeline.steps, share):
             return None
-        return Next(pipeline.steps, share)
+        return self._limited(pipeline.steps, share)
 
     def _refinement(self) -> Next | None:
         for steps, share in refined(self._space, self._budget, self._trials):
             if not self._tried(steps, share) and self._fits(steps, share):
-                return Next(steps, share)
+                return self._limited(steps, share)
         return None
 
     def _tried(self, steps: Steps, share: float = 0.0) -> bool:
@@ -185,7 +189,12 @@ class _Planner:
                 share = min(share * KEPT, 1.0)
         if share <= trial.share or self._tried(trial.steps, share) or not self._fits(trial.steps, share):
             return None
-        return Next(trial.steps, share)
+        return self._limited(trial.steps, share)
+
+    def _limited(self, steps: Steps, share: float) -> Next:
+        """The first one may take all the time: nobody knows how long anything takes here."""
+        most = max(_LONGEST * self._budget.seconds, 3 * self._pace.seconds(steps, share))
+        return Next(steps, share, min(most, self._left) if self._over else self._left)
 
     def _fits(self, steps: Steps, share: float) -> bool:
         """Whether it would be over in time; before the first trial nobody knows, and it is tried."""

@@ -11,6 +11,7 @@ from app.services.workers import Announcement
 from compression.inspection import ArraySpec, DatasetInspection
 from compression.measurement import Metric
 from compression.outcome import Outcome, Status
+from compression.search.plan import Next
 from tests.app.conftest import MEASUREMENTS, Api, Json
 
 QUANTIZE = [{"technique": "static_quantization"}]
@@ -58,7 +59,7 @@ def look(api: Api, search: Json) -> Look:
 def trial(api: Api, search: Json, measured: bool = True) -> Json:
     """One more, over."""
     number = len(look(api, search).trials)
-    assert api.services.searches.extend(look(api, search), [(QUANTIZE, 1.0)])
+    assert api.services.searches.extend(look(api, search), [Next(QUANTIZE, 1.0, 60.0)])
     job = look(api, search).trials[number].job_id
     claim = api.claim({"id": job})
     assert (claim.search_id, claim.trial, claim.formats) == (search["id"], number, [])
@@ -103,8 +104,8 @@ def test_pages_of_trials(worked: Api) -> None:
 def test_who_plans_on_an_older_revision_is_refused(worked: Api) -> None:
     search = ordered(worked)
     seen = look(worked, search)
-    assert worked.services.searches.extend(seen, [(QUANTIZE, 1.0)])
-    assert not worked.services.searches.extend(seen, [(QUANTIZE, 1.0)])
+    assert worked.services.searches.extend(seen, [Next(QUANTIZE, 1.0, 60.0)])
+    assert not worked.services.searches.extend(seen, [Next(QUANTIZE, 1.0, 60.0)])
     assert not worked.services.searches.prove(seen, look(worked, search).trials[0])
     assert len(worked.client.get("/v1/jobs", params={"search_id": search["id"]}).json()["data"]) == 1
 

@@ -223,19 +223,6 @@ def test_labels_are_asked_for_by_either_training() -> None:
         assert step.required() == {Need.CALIBRATION, Need.LABELS}
 
 
-def test_proposals_ask_for_much_to_go_and_enough_samples(small: Model, noise: Context) -> None:
-    assert noise.data
-    few = noise.data.inspection
-    many = few.model_copy(update={"splits": {"train": 5000, "test": 100}})
-    inspection = small.inspect()
-    told = {**SubnetSearch.examine(small), "searchable_macs": 0.8}
-    able = inspection.model_copy(update={"abilities": {"subnet_search": told}})
-    assert [one.step.ratio for one in SubnetSearch.proposals(able, many)] == [0.75]
-    assert all(one.step.check(able) is None for one in SubnetSearch.proposals(able, many))
-    for model, data in ((able, few), (able, None), (inspection, many)):
-        assert not list(SubnetSearch.proposals(model, data))
-
-
 def test_examine_tells_what_is_elastic(small: Model) -> None:
     told = SubnetSearch.examine(small)
     assert told["widths"] == {

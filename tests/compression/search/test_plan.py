@@ -1,5 +1,6 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from compression.recipe import Recipe
 from compression.search.budget import Budget, excesses
 from compression.search.opening import first_round
-from compression.search.pace import spent
+from compression.search.pace import pace, spent
 from compression.search.plan import PROBES, Moment, plan
 from compression.search.sampler import sample
 from compression.search.space import shortened
@@ -150,3 +151,14 @@ def test_the_quantization_that_others_precede_is_the_one_that_did_best() -> None
 
 def test_of_two_that_do_as_well_others_precede_the_one_that_loses_less() -> None:
     assert "static_quantization" in tails(("static_quantization", 2.8), ("half_precision", 2.9), lost=0.005)
+
+
+def test_no_trial_may_use_up_the_time_of_all_others() -> None:
+    first, *_ = plan(simulated_space(), BUDGET, [], Moment(0, 1), sample)
+    assert first.seconds == BUDGET.seconds
+    trials = Simulation(simulated_space(), BUDGET).run(until=lambda known: len(known) == 4)
+    known = [replace(trial, state="succeeded") for trial in trials if trial.measurements is not None]
+    for elapsed in (200, 1150):
+        for each in plan(simulated_space(), BUDGET, known, Moment(elapsed, 1), sample):
+            own = max(0.15 * BUDGET.seconds, 3 * pace(known).seconds(each.steps, each.share))
+            assert each.seconds == pytest.approx(min(own, BUDGET.seconds - elapsed))
