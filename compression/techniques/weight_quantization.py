@@ -19,7 +19,8 @@ class WeightQuantization(Technique):
 
     Written as MatMulNBits of ONNX Runtime (domain com.microsoft), which OpenVINO reads too, or as standard
     DequantizeLinear of blocks. Tables that are looked up become int8, with a scale for each row; one that is
-    the output head too is stored once, in blocks (GatherBlockQuantized of ONNX Runtime reads it).
+    the output head too is stored once, in blocks (GatherBlockQuantized, which OpenVINO does not read: take
+    `format` qdq there).
     Convolutions, recurrent layers, and what has fewer than 1,024 elements stay as they are.
     """
 
