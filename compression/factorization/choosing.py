@@ -85,6 +85,11 @@ class Network:
         kernel, matters = found.kernel(layer, self._index), self._matters.get(layer.weight)
         return Forms(kernel, moment, self._options.round_to, matters)
 
+    @property
+    def skipped(self) -> list[str]:
+        """Weights of layers that read too many values at once to be looked at."""
+        return [name for name, layer in self.layers.items() if place(layer).values > observation.WIDEST]
+
     @cached_property
     def candidates(self) -> Mapping[str, Sequence[Candidate]]:
         return {name: own for name, layer in self.layers.items() if (own := list(self._candidates(layer)))}

@@ -79,6 +79,7 @@ def _details(network: Network, picked: Mapping[str, Candidate], smaller: Model) 
         }
     return {
         "layers": layers,
+        "skipped": network.skipped,
         "macs": {"before": network.macs, "after": network.macs and network.macs - saved},
         "params": {"before": network.params, "after": smaller.inspect().params},
     }

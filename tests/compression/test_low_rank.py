@@ -11,6 +11,7 @@ import pytest
 
 from compression.dataset import Dataset
 from compression.errors import CompressionError
+from compression.factorization import observation
 from compression.inspection import DatasetInspection, Trait
 from compression.model import Model
 from compression.samples import difference
@@ -81,6 +82,13 @@ def test_a_layer_of_low_rank_is_found_by_its_energy(noise: Context) -> None:
     assert {name: layer["ranks"] for name, layer in details["layers"].items()} == {"low": [8]}
     assert noise.data is not None
     assert difference(source, model, noise.data.splits["calibration"], 64) < 1e-4
+
+
+def test_layers_too_wide_to_be_looked_at_are_named(noise: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "WIDEST", 1000)
+    details = factorised(wide(), noise, ratio=0.01, methods=["svd"], faster=False).details
+    assert details["skipped"] == ["full"]
+    assert "full" not in details["layers"]
 
 
 def test_params_as_the_target(noise: Context) -> None:
