@@ -99,13 +99,15 @@ ENOUGH = CALIBRATION + 1000
 MOST = 5000
 """Samples to choose by."""
 _LEAST_OF_LARGE = 500
+_OF_UNKNOWN = 1500
+"""Where open sizes leave it open how long a model takes."""
 _MACS = 5e11
 """Of a model on all samples that are chosen by: some ten seconds of two cores, for each trial."""
 
 
 def most_samples(model: ModelInspection) -> int:
     """To choose by: fewer of a model that takes long."""
-    affordable = MOST if not model.macs else int(_MACS / model.macs)
+    affordable = _OF_UNKNOWN if model.macs is None else int(_MACS / max(model.macs, 1))
     return min(max(affordable, _LEAST_OF_LARGE), MOST)
 
 

@@ -96,4 +96,4 @@ def test_standard_errors_are_added_to_what_was_lost() -> None:
 @pytest.mark.parametrize(("macs", "samples"), [(80_000_000, 5000), (500_000_000, 1000), (10**10, 500)])
 def test_models_that_take_long_are_judged_on_fewer_samples(macs: int, samples: int) -> None:
     assert most_samples(MODEL.model_copy(update={"macs": macs})) == samples
-    assert most_samples(MODEL.model_copy(update={"macs": None})) == MOST
+    assert most_samples(MODEL.model_copy(update={"macs": None})) < MOST
