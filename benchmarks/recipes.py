@@ -66,6 +66,7 @@ def entries(epochs: Epochs) -> Iterator[Entry]:
     yield from _students(epochs)
     yield from _direction(epochs)
     yield from _light(epochs)
+    yield from _mixed()
     yield from _searched(epochs)
 
 
@@ -133,6 +134,17 @@ def _light(epochs: Epochs) -> Iterator[Entry]:
     recipe = "depthwise-separable, 0.15 of the MACs"
     yield Entry("resnet", recipe, PARE, (rewritten,), (_at_least("macs", 2), _at_most("drop", 1)))
     yield Entry("resnet", f"{recipe} + int8", PARE, (rewritten, INT8), (_at_most("drop", 1),))
+
+
+def _mixed() -> Iterator[Entry]:
+    step = {"technique": "mixed_precision"}
+    recipe = "mixed precision, 0.2 points"
+    bounds = (_at_most("drop", 0.2), _at_least("faster", 2.5))
+    yield Entry("resnet", recipe, PARE, ({**step, "max_metric_drop": 0.002},), bounds)
+    bounds = (_at_least("agreement", 98), _at_least("faster", 1.1), _at_least("bytes", 3))
+    recipe = "mixed precision, 30 dB"
+    yield Entry("direction", recipe, PARE, ({**step, "min_sqnr_db": 30.0},), bounds)
+    yield Entry("direction", "int8", PARE, (INT8,))
 
 
 def _sparse(subject: str, epochs: Epochs) -> Iterator[Entry]:
