@@ -137,7 +137,7 @@ def _light(epochs: Epochs) -> Iterator[Entry]:
 
 
 def _mixed() -> Iterator[Entry]:
-    step = {"technique": "mixed_precision"}
+    step: Step = {"technique": "mixed_precision"}
     recipe = "mixed precision, 0.2 points"
     bounds = (_at_most("drop", 0.2), _at_least("faster", 2.5))
     yield Entry("resnet", recipe, PARE, ({**step, "max_metric_drop": 0.002},), bounds)
