@@ -138,12 +138,11 @@ def _light(epochs: Epochs) -> Iterator[Entry]:
 
 def _mixed() -> Iterator[Entry]:
     step: Step = {"technique": "mixed_precision"}
-    recipe = "mixed precision, 0.2 points"
-    bounds = (_at_most("drop", 0.2), _at_least("faster", 2.5))
-    yield Entry("resnet", recipe, PARE, ({**step, "max_metric_drop": 0.002},), bounds)
-    bounds = (_at_least("agreement", 98), _at_least("faster", 1.1), _at_least("bytes", 3))
-    recipe = "mixed precision, 30 dB"
-    yield Entry("direction", recipe, PARE, ({**step, "min_sqnr_db": 30.0},), bounds)
+    precise, quiet = {**step, "max_metric_drop": 0.002}, {**step, "min_sqnr_db": 30.0}
+    example = (_at_most("drop", 0.2), _at_least("faster", 2.5))
+    mobile = (_at_least("agreement", 98), _at_least("faster", 1.1), _at_least("bytes", 3))
+    yield Entry("resnet", "mixed precision, 0.2 points", PARE, (precise,), example)
+    yield Entry("direction", "mixed precision, 30 dB", PARE, (quiet,), mobile)
     yield Entry("direction", "int8", PARE, (INT8,))
 
 
