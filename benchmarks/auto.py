@@ -136,7 +136,7 @@ def _again(search: Json) -> int:
         for at in range(len(trial["recipe"]["steps"]))
     ]
     hits = sum(trial["cache_hits"] for trial in done)
-    return int(len(prefixes) - hits - len(set(prefixes)))
+    return max(int(len(prefixes) - hits - len(set(prefixes))), 0)  # equal models are cached by content
 
 
 def _named(step: Json) -> str:
