@@ -63,6 +63,7 @@ def _divided(split: Split, wanted: int) -> tuple[Array, Array]:
         )
     fractions = Fractions(train=1 - share / pairs, calibration=0, test=share / pairs)
     labels = None if split.labels is None else split.labels[: pairs * _PAIR : _PAIR]
-    chosen = splits.stratified(pairs, labels, fractions, seed=0)["test"]
+    # of small strata rounding may leave none: any will do then
+    chosen = splits.stratified(pairs, labels, fractions, seed=0).get("test", np.arange(share))
     taken = (chosen[:, None] * _PAIR + np.arange(_PAIR)).ravel()
     return taken, np.setdiff1d(np.arange(split.n), taken)

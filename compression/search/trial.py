@@ -91,13 +91,30 @@ def _forgiving(budget: Budget, factor: float) -> Budget:
     return budget.model_copy(update=changed)
 
 
+_TIE = 0.03
+"""Of the objective: timings of one network differ by as much."""
+
+
 def best(budget: Budget, trials: Sequence[Trial]) -> Trial | None:
-    """Within all limits the smallest objective; where none keeps them, the one nearest to them."""
+    """Within all limits the smallest objective, of those that are as good as equal the one that loses least;
+    where none keeps the limits, the one nearest to them.
+    """
+    measured = [trial for trial in trials if trial.measurements is not None]
+    kept = [trial for trial in measured if not trial.excesses(budget)]
+    if not kept:
+        return min(measured, key=lambda trial: _broken(budget, trial), default=None)
+    least = min(_objective(budget, trial) for trial in kept)
+    tie = 0.0 if budget.objective == "metric" else _TIE
+    equal = [trial for trial in kept if _objective(budget, trial) <= least * (1 + tie)]
+    return min(equal, key=lambda trial: (trial.lost, trial.number))
 
-    def order(trial: Trial) -> tuple[float, float, int]:
-        assert trial.measurements is not None  # noqa: S101  for the type checker
-        broken = trial.excesses(budget)
-        found = cost(budget.objective, trial.measurements)
-        return sum(excess.factor for excess in broken), math.inf if found is None else found, trial.number
 
-    return min((trial for trial in trials if trial.measurements is not None), key=order, default=None)
+def _broken(budget: Budget, trial: Trial) -> tuple[float, float, int]:
+    beyond = sum(excess.factor for excess in trial.excesses(budget))
+    return beyond, _objective(budget, trial), trial.number
+
+
+def _objective(budget: Budget, trial: Trial) -> float:
+    """As a share of the original's; infinite where it was not measured."""
+    found = None if trial.measurements is None else cost(budget.objective, trial.measurements)
+    return math.inf if found is None else found

@@ -162,3 +162,15 @@ def test_no_trial_may_use_up_the_time_of_all_others() -> None:
         for each in plan(simulated_space(), BUDGET, known, Moment(elapsed, 1), sample):
             own = max(0.15 * BUDGET.seconds, 3 * pace(known).seconds(each.steps, each.share))
             assert each.seconds == pytest.approx(min(own, BUDGET.seconds - elapsed))
+
+
+def test_of_trials_that_are_as_good_as_equal_the_one_that_loses_least_is_chosen() -> None:
+    def trial(number: int, faster: float, lost: float) -> Trial:
+        return Trial(number, [{"technique": "x"}], 1.0, "succeeded", measured(faster, 4.0, lost))
+
+    fastest, careful, slow = trial(0, 4.74, 0.008), trial(1, 4.70, 0.003), trial(2, 4.0, 0.0)
+    assert best(BUDGET, [fastest, careful, slow]) == careful
+    assert best(BUDGET, [fastest, slow]) == fastest
+    broken, nearer = trial(3, 9.0, 0.03), trial(4, 2.0, 0.02)
+    assert best(BUDGET, [broken, nearer]) == nearer
+    assert best(BUDGET, []) is None

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from compression.dataset import Dataset
@@ -80,6 +80,7 @@ def test_too_few_samples_are_named(tmp_path: Path, arrays: dict[str, np.ndarray]
 
 
 @settings(max_examples=25, deadline=None)
+@example(n=24, classes=3)
 @given(n=st.integers(20, 400), classes=st.integers(1, 5))
 def test_nothing_is_lost_or_seen_twice(
     tmp_path_factory: pytest.TempPathFactory, n: int, classes: int
