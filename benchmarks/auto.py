@@ -166,7 +166,7 @@ def main() -> None:
     print(_HEADER + "\n" + "|---" * (_HEADER.count("|") - 1) + "|", flush=True)
     for subject in (searched.MAKERS[name](options) for name in options.only):
         with service(worker=not options.cores, cores=options.cores) as running, running.client() as client:
-            found = _searched(client, subject.model, subject.data, budget)
+            found = _searched(client, subject.model, subject.data, {**budget, "task": subject.task})
         done[subject.name] = {**found, "seats": max(len(options.cores), 1)}
         print(_row(subject.name, done[subject.name]), flush=True)
         if options.json:

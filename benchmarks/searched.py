@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from benchmarks import fashion, inputs, minilm, subjects
+from compression.measurement import WantedTask
 
 CHOSEN_BY = 3000
 """Of the 10,000 test images of Fashion-MNIST: its train images are what the networks know by heart."""
@@ -32,6 +33,7 @@ class Searched:
     name: str
     model: Path
     data: Path
+    task: WantedTask = "auto"
 
 
 def _labelled(subject: fashion.Subject, work: Path) -> Searched:
@@ -106,7 +108,7 @@ def encoder(options: argparse.Namespace) -> Searched:
     into = options.work / f"pairs-{PAIRS}.npz"
     if not into.exists():
         fashion.write(into, _pairs(model, Tokenizer.from_file(str(folder / "tokenizer.json"))))
-    return Searched("MiniLM-L6", model, into)
+    return Searched("MiniLM-L6", model, into, "similarity")
 
 
 def _pairs(model: Path, tokenizer: Tokenizer) -> dict[str, Any]:

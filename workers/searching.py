@@ -9,7 +9,7 @@ from app.domain.states import JobState, SearchState
 from app.services.search_runs import Look, told
 from compression.errors import CompressionError, ErrorKind
 from compression.measurement import Measurements
-from compression.search.budget import Excess, excesses, unmeasured
+from compression.search.budget import RECOVERED, Excess, excesses, unmeasured
 from compression.search.hindsight import known_by_heart
 from compression.search.plan import Moment, plan
 from compression.search.sampler import sample
@@ -35,17 +35,38 @@ def _advanced(bench: Bench, look: Look) -> bool:
     """False: somebody else was faster."""
     if look.proof is not None:
         return not look.proof.state.over or _finished(bench, look)
-    if look.search.state is SearchState.CANCELLING or look.seconds >= look.budget.seconds:
-        if look.open:
-            _end_trials(bench, look)
-            return True
+    over = look.search.state is SearchState.CANCELLING or look.seconds >= look.budget.seconds
+    blind = None if over else _blind(look)
+    if look.open and (over or blind):
+        _end_trials(bench, look)
+        return True
+    if over:
         return _proving(bench, look)
+    if blind:
+        return bench.insist(lambda: bench.services.searches.finish(look, SearchState.FAILED, error=blind))
     trials = [told(look.search, trial) for trial in look.trials]
     moment = Moment(look.seconds, look.seats, look.search.seed)
     new = plan(space(look.model, look.data, look.budget), look.budget, trials, moment, sample)
     if new:
         return bench.insist(lambda: bench.services.searches.extend(look, new))
     return bool(look.open) or _proving(bench, look)
+
+
+def _blind(look: Look) -> ErrorRecord | None:
+    """Why no trial can be held against the limit of what may be lost: the first that was measured tells."""
+    told_ = next((trial.measurements for trial in look.trials if trial.measurements is not None), None)
+    if told_ is None:
+        return None
+    measured = Measurements.model_validate(told_)
+    limits = RECOVERED.intersection(unmeasured(look.budget, measured))
+    if not limits:
+        return None
+    why = "; ".join(measured.warnings) or "nothing was measured that it is about"
+    detail = (
+        f"{', '.join(sorted(limits))} cannot be held against anything: {why}. "
+        "Name the budget's `task`, or limit `min_agreement` instead."
+    )
+    return ErrorRecord("metric_unmeasured", detail[:1000], ErrorKind.INPUT)
 
 
 def _end_trials(bench: Bench, look: Look) -> None:

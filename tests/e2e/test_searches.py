@@ -174,3 +174,22 @@ def test_time_that_is_up_ends_with_what_there_is(service: Service, cnn: Json, da
     assert ended["state"] == "succeeded", ended
     assert ended["elapsed_seconds"] < 20
     assert time.monotonic() - begun_at < 60
+
+
+def test_a_limit_that_cannot_be_judged_ends_the_search_at_once(service: Service, cnn: Json) -> None:
+    """Labels that are no classes of the model: the first trial tells, not the last."""
+    random = np.random.default_rng(0)
+    arrays = {
+        f"{split}__{name}": array
+        for split, n in (("train", 400), ("calibration", 32), ("test", 96))
+        for name, array in (
+            ("image", random.normal(size=(n, 1, 12, 12)).astype(np.float32)),
+            ("label", random.normal(size=(n, 3, 3)).astype(np.float32)),
+        )
+    }
+    search = over(service, ordered(service, cnn, service.dataset(npz(**arrays)), cache="off"))
+    assert search["state"] == "failed"
+    assert search["error"]["code"] == "metric_unmeasured"
+    assert "max_metric_drop" in search["error"]["detail"]
+    assert "`task`" in search["error"]["detail"]
+    assert sum(search["trials"].values()) < BUDGET["trials"]
