@@ -141,6 +141,7 @@ def _measure(task: Measure, at: Place) -> BaseModel:
         report=at.report,
         task=task.task,
         classes=task.classes,
+        quick=task.quick,
     )
     return Measured(measurements=measured)
 

@@ -219,6 +219,7 @@ class Execution:
             seed=self.claim.seed,
             task=self._recipe.task,
             classes=_classes(self.claim),
+            quick=trial,
         )
         return cast("Measured", self._run(operation).result).measurements
 

@@ -113,6 +113,7 @@ class Measure(BaseModel):
     task: WantedTask = "auto"
     classes: tuple[str, ...] = ()
     """Their names, where they are known."""
+    quick: bool = False
     output: None = None
 
     @property
